@@ -1,0 +1,66 @@
+"""The text index of a scope (workspace and owner): packed blocks, appended by jobs, read whole by a search.
+
+``generation`` counts the times that blocks were replaced; between two of them blocks are only added, so a reader
+that holds blocks up to number N needs no more than those after N.
+"""
+
+from aforesaid.store.database import Tx
+
+
+def get_scope(tx: Tx, workspace: int, owner_id: str) -> tuple[int, int]:
+    """(generation, next block) of the scope; (0, 1) when nothing was indexed."""
+    sql = "select generation, next_block from text_scope where workspace = ? and owner_id = ?"
+    row = tx.row(sql, workspace, owner_id)
+    return (row[0], row[1]) if row else (0, 1)
+
+
+def list_blocks(tx: Tx, workspace: int, owner_id: str, after: int = 0) -> list[tuple[int, bytes]]:
+    """(number, data) of the blocks after ``after``, in order."""
+    sql = "select block, data from text_block where workspace = ? and owner_id = ? and block > ? order by block"
+    return [(row[0], bytes(row[1])) for row in tx.rows(sql, workspace, owner_id, after)]
+
+
+def list_block_sizes(tx: Tx, workspace: int, owner_id: str) -> list[tuple[int, int]]:
+    """(number, messages) of the scope's blocks, in order."""
+    sql = "select block, messages from text_block where workspace = ? and owner_id = ? order by block"
+    return [(row[0], row[1]) for row in tx.rows(sql, workspace, owner_id)]
+
+
+def add_blocks(tx: Tx, workspace: int, owner_id: str, blocks: list[tuple[int, bytes]]) -> int:
+    """The (messages, data) blocks stand at the end of the scope. *Gives* the number of the last."""
+    row = tx.row(
+        "insert into text_scope (workspace, owner_id, generation, next_block) values (?, ?, 0, ?) "
+        "on conflict (workspace, owner_id) do update set next_block = text_scope.next_block + ? returning next_block",
+        workspace,
+        owner_id,
+        1 + len(blocks),
+        len(blocks),
+    )
+    assert row is not None
+    first = row[0] - len(blocks)
+    rows = [(workspace, owner_id, first + i, count, data) for i, (count, data) in enumerate(blocks)]
+    tx.insert("text_block", ("workspace", "owner_id", "block", "messages", "data"), rows)
+    return int(row[0]) - 1
+
+
+def lock_scope(tx: Tx, workspace: int, owner_id: str) -> tuple[int, int]:
+    """(generation, next block) of the scope, held by this transaction."""
+    row = tx.row(
+        "update text_scope set generation = generation where workspace = ? and owner_id = ? "
+        "returning generation, next_block",
+        workspace,
+        owner_id,
+    )
+    return (row[0], row[1]) if row else (0, 1)
+
+
+def replace_blocks(
+    tx: Tx, workspace: int, owner_id: str, old: list[int], new: list[tuple[int, bytes]]
+) -> None:
+    """The old blocks are gone and the new ones stand at the end; readers start over."""
+    for block in old:
+        tx.run("delete from text_block where workspace = ? and owner_id = ? and block = ?", workspace, owner_id, block)
+    add_blocks(tx, workspace, owner_id, new)
+    tx.run(
+        "update text_scope set generation = generation + 1 where workspace = ? and owner_id = ?", workspace, owner_id
+    )
