@@ -11,7 +11,7 @@ from aforesaid.errors import Invalid
 MAX_US = 253_402_300_800_000_000 - 1
 """The last microsecond of the year 9999."""
 
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive arithmetic is twice as fast, and both sides are UTC
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 # A number is told by its size: each unit's range starts in March 1973 and ends where the next one's starts, so seconds
 # after the year 5138 and milliseconds before 1973 can't be said as numbers.
@@ -25,7 +25,7 @@ def parse_time(value: str | int | float, *field: str | int) -> int:
 
     *Takes*: ISO 8601 text, or a number (also as text of nine digits or more) since 1970: seconds below 10^11,
     milliseconds below 10^14, else microseconds. ``field`` is where the value stood, for the error.
-    *Raises*: Invalid for anything else and outside the years 1970 to 9999. *Cost*: 0.5 µs.
+    *Raises*: Invalid for anything else and outside the years 1970 to 9999. *Cost*: 0.7 µs.
     """
     if isinstance(value, str):
         us = _of_text(value)
@@ -60,7 +60,7 @@ def _of_text(text: str) -> int | None:
 
 def _moment(text: str) -> datetime | None:
     """The datetime of an ISO text. The standard library also takes any separator and week dates; this doesn't."""
-    if text[10:11] not in ("T", "t", " ", "") and text[8:9] != "T" or text[4:5] == "W" or text[5:6] == "W":
+    if (text[10:11] not in ("T", "t", " ", "") and text[8:9] != "T") or text[4:5] == "W" or text[5:6] == "W":
         return None
     try:
         return datetime.fromisoformat(text)
@@ -79,7 +79,7 @@ def _of_number(value: int | float) -> int | None:
 
 
 def iso(us: int) -> str:
-    """The time as ``2025-06-10T10:28:06.658000Z``. *Cost*: 0.5 µs."""
+    """The time as ``2025-06-10T10:28:06.658000Z``. *Cost*: 1.2 µs."""
     return (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds") + "Z"
 
 
