@@ -67,7 +67,7 @@ test: $(DEV)
 check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --diff .
-	$(BIN)/mypy $(wildcard src tests benchmarks scripts)
+	$(BIN)/mypy $(foreach d,src tests benchmarks scripts,$(if $(wildcard $d/*.py $d/*/*.py),$d))
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_docs.py
 
