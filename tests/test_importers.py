@@ -419,9 +419,11 @@ def test_a_broken_message_leaves_its_conversation(write: Writer) -> None:
         {"odd": {"message": "no message", "parent": "q"}},
         node("a", "long", role="assistant", content="Also good", create_time="noon"),
     )
+    broken |= {"title": "Half \ud83d", "default_model_slug": "\ud83d"}
     good, bad = parts(write([broken, {**broken, "mapping": 5}, {"mapping": {}}, 7, {"no": "mapping"}]))
     assert words(good[0]) == [("user", "Good"), ("assistant", "Also good")]
     assert good[0].messages[1].parent_message_id == "q"
+    assert (good[0].title, good[0].meta_data) == (None, {"source": "chatgpt"})
     fields = [b.field for b in bad if b.line == 1]
     assert sorted(fields, key=str) == [
         "mapping.half.message.content", "mapping.long.message.content", "mapping.nul.message.content",

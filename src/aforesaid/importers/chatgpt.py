@@ -15,6 +15,7 @@ from aforesaid.importers.rows import Broken, Entry, Ignored, Read
 from aforesaid.model import Draft, DraftConversation, Json
 
 _UNFINISHED = frozenset({"in_progress", "finished_partial_completion", "interrupted"})
+_LONGEST_SLUG = 200
 
 
 def fits(row: Json) -> bool:
@@ -65,7 +66,7 @@ def _conversation(line: int, row: Json, ignored: Ignored) -> Iterator[Read]:
     yield DraftConversation(
         external_id=external_id,
         messages=tuple(messages),
-        title=rows.optional_text(row.get("title"), "title") or None,
+        title=_title(row.get("title"), ignored),
         created_us=created_us,
         updated_us=_time(row.get("update_time"), "update_time", ignored),
         meta_data=_conversation_meta(row),
@@ -123,14 +124,14 @@ def _meta(branch: int, about: Json, kind: str, recipient: str) -> Json | None:
     return rows.metadata(meta, "message", "metadata")
 
 
-def _conversation_meta(row: Json) -> Json | None:
+def _conversation_meta(row: Json) -> Json:
     meta: Json = {"source": "chatgpt"}
     for key, ours in (("default_model_slug", "model"), ("gizmo_id", "gizmo_id")):
-        if value := _word(row.get(key)):
+        if (value := _word(row.get(key))) and value.isprintable() and len(value) <= _LONGEST_SLUG:
             meta[ours] = value
     if row.get("is_archived") is True:
         meta["archived"] = True
-    return rows.metadata(meta)
+    return meta
 
 
 def _is_incomplete(status: Any, about: Json) -> bool:
@@ -146,6 +147,15 @@ def _time(value: Any, field: str, ignored: Ignored) -> int | None:
         return None
 
 
+def _title(value: Any, ignored: Ignored) -> str | None:
+    """The title, or None: the site cuts titles short, at times in the middle of a character."""
+    try:
+        return rows.optional_text(value, "title") or None
+    except Invalid:
+        ignored.note("invalid.title")
+        return None
+
+
 def _object(value: Any) -> Json:
     return value if isinstance(value, dict) else {}
 
@@ -155,7 +165,7 @@ def _word(value: Any) -> str:
 
 
 def _clean(keys: list[str]) -> bool:
-    return bool(keys) and all(len(key) <= 200 for key in keys)
+    return bool(keys) and all(len(key) <= _LONGEST_SLUG for key in keys)
 
 
 def _shown(key: str) -> str:
