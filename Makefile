@@ -3,7 +3,7 @@
 #   make install    the command .venv/bin/aforesaid
 #   make serve      install, then `aforesaid serve $(ARGS)`; LOCAL=1 adds the offline generative answerer
 #   make test       the tests; ARGS goes to pytest, e.g. ARGS="tests/store -x"
-#   make check      style, types, layers, documents
+#   make check      style, types, layers, documents (each alone: check-style, check-types, check-layers, check-docs)
 #   make bench      the benchmarks; ARGS goes to `python -m benchmarks`
 #   make docs       the generated pages of the documentation
 #   make format     style, mended where it can be
@@ -15,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := install
-.PHONY: install serve test check bench docs format lock clean dev
+.PHONY: install dev serve test check check-style check-types check-layers check-docs bench docs format lock clean
 
 ARGS ?=
 LOCAL ?=
@@ -64,11 +64,20 @@ test: $(DEV)
 	@scripts/prepare-tests.sh
 	$(BIN)/python -m pytest $(if $(findstring -n,$(ARGS)),,-n 2 --dist loadgroup) $(ARGS)
 
-check: $(DEV)
+check: check-style check-types check-layers check-docs
+
+check-style: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --diff .
+
+# Folders without a Python file are none of mypy's.
+check-types: $(DEV)
 	$(BIN)/mypy $(foreach d,src tests benchmarks scripts,$(if $(wildcard $d/*.py $d/*/*.py),$d))
+
+check-layers: $(DEV)
 	$(BIN)/lint-imports
+
+check-docs: $(DEV)
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_docs.py
 
 bench: $(DEV)

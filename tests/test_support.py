@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -202,6 +203,7 @@ def test_postgres_ends_when_the_leader_of_its_run_is_killed() -> None:
         assert shared_server(shared, leader.pid) == url
         psycopg.connect(url).close()
     except NoPostgres as reason:
+        shutil.rmtree(shared)
         pytest.skip(str(reason))
     finally:
         leader.kill()

