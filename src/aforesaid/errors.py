@@ -1,18 +1,18 @@
 """The error tree. Codes and fields are stable and documented; HTTP statuses live in the dialects.
 
-    AforesaidError
-    ├── Refused                 the request can't be done as it stands
-    │   ├── Invalid             a field is wrong               field, reason
-    │   ├── TooLarge            a named limit is exceeded      limit, maximum
-    │   ├── NotFound            not there, or not the caller's what
-    │   ├── Conflict            the key was used for another request
-    │   ├── Unauthenticated     no key, or one that is not known
-    │   ├── Forbidden           the key lacks the permission   permission
-    │   └── TooMany             slow down                      retry_after_s
-    ├── Unavailable             a part can't answer now        retry_after_s
-    │   └── StorageFull         the disk is full
-    ├── UpstreamFailed          the model server refused or broke   status, body, headers
-    └── Misconfigured           the settings can't work        setting
+AforesaidError
+├── Refused                 the request can't be done as it stands
+│   ├── Invalid             a field is wrong               field, reason
+│   ├── TooLarge            a named limit is exceeded      limit, maximum
+│   ├── NotFound            not there, or not the caller's what
+│   ├── Conflict            the key was used for another request
+│   ├── Unauthenticated     no key, or one that is not known
+│   ├── Forbidden           the key lacks the permission   permission
+│   └── TooMany             slow down                      retry_after_s
+├── Unavailable             a part can't answer now        retry_after_s
+│   └── StorageFull         the disk is full
+├── UpstreamFailed          the model server refused or broke   status, body, headers
+└── Misconfigured           the settings can't work        setting
 """
 
 from collections.abc import Mapping

@@ -13,10 +13,10 @@ JobState = Literal["queued", "running", "done", "failed", "parked"]
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every noun: immutable, compared by value, keyword arguments only."""
+    """Base of every noun: immutable, compared by value. Subclasses repeat the flags, which type checkers ask for."""
 
 
-class Workspace(Frozen):
+class Workspace(Frozen, frozen=True, kw_only=True):
     """A tenant. ``workspace`` is its key in every table, ``id`` its public name."""
 
     workspace: int
@@ -25,7 +25,7 @@ class Workspace(Frozen):
     created_us: int
 
 
-class Caller(Frozen):
+class Caller(Frozen, frozen=True, kw_only=True):
     """Who asks: an authenticated key and what it may do. The only source of the workspace."""
 
     workspace: int
@@ -38,7 +38,7 @@ class Caller(Frozen):
     origins: tuple[str, ...] = ()
 
 
-class ApiKey(Frozen):
+class ApiKey(Frozen, frozen=True, kw_only=True):
     """A stored key without its secret. ``key`` is the public part shown in lists."""
 
     id: str
@@ -59,7 +59,7 @@ class ApiKey(Frozen):
     last_used_us: int | None = None
 
 
-class Conversation(Frozen):
+class Conversation(Frozen, frozen=True, kw_only=True):
     """A conversation. ``number`` is the integer spelling of ``id`` and the key of its messages."""
 
     workspace: int
@@ -83,7 +83,7 @@ class Conversation(Frozen):
     last_message_us: int | None = None
 
 
-class Draft(Frozen):
+class Draft(Frozen, frozen=True, kw_only=True):
     """A message before it is stored: what an importer or a caller says of it.
 
     ``created_us`` is the caller's own time or None; ``external_id`` the caller's own id of the message.
@@ -106,7 +106,7 @@ class Draft(Frozen):
     incomplete: bool = False
 
 
-class DraftConversation(Frozen):
+class DraftConversation(Frozen, frozen=True, kw_only=True):
     """A conversation of an import: its own key there, and its messages in order.
 
     ``external_id`` names it in the source; the same source imported twice finds the same conversation by it.
@@ -126,7 +126,7 @@ class DraftConversation(Frozen):
     line: int = 0
 
 
-class Message(Frozen):
+class Message(Frozen, frozen=True, kw_only=True):
     """A stored message. ``seq`` is its dense place in the conversation, ``number`` the integer spelling of ``id``."""
 
     workspace: int
@@ -154,7 +154,7 @@ class Message(Frozen):
     incomplete: bool = False
 
 
-class Stored(Frozen):
+class Stored(Frozen, frozen=True, kw_only=True):
     """What became of a batch: its messages at their places, which of them are new, and what was odd about rows."""
 
     messages: list[Message]
@@ -163,7 +163,7 @@ class Stored(Frozen):
     notes: list[Json] = []
 
 
-class Hit(Frozen):
+class Hit(Frozen, frozen=True, kw_only=True):
     """A recalled item, best first in lists. ``signals`` holds each signal's part of ``score``."""
 
     kind: Literal["message", "memory", "chunk"]
@@ -174,7 +174,7 @@ class Hit(Frozen):
     signals: dict[str, float] = {}
 
 
-class Job(Frozen):
+class Job(Frozen, frozen=True, kw_only=True):
     """A piece of later work, stored with what caused it. Times decide when it may be claimed."""
 
     id: int
@@ -191,7 +191,7 @@ class Job(Frozen):
     updated_us: int = 0
 
 
-class Receipt(Frozen):
+class Receipt(Frozen, frozen=True, kw_only=True):
     """What was put before an answer and why: the record behind one completion.
 
     ``items`` name their messages by id and hold scores, never text: deleting a message leaves none of it here.
@@ -210,7 +210,7 @@ class Receipt(Frozen):
     created_us: int
 
 
-class Page(Frozen, Generic[T]):
+class Page(Frozen, Generic[T], frozen=True, kw_only=True):
     """A page of a list. ``total`` counts everything that matches, where the caller asked for it."""
 
     items: list[T]

@@ -158,12 +158,13 @@ def set_grown(tx: Tx, workspace: int, number: int, next_seq: int, added: int, la
 def remove_conversation(tx: Tx, workspace: int, number: int) -> None:
     """The conversation is gone with its messages, participants, turns, receipts and waiting jobs."""
     for table in ("message", "participant", "turn_chain", "receipt", "job"):
-        tx.run(f"delete from {table} where workspace = ? and conversation = ?", workspace, number)  # noqa: S608
+        tx.run(f"delete from {table} where workspace = ? and conversation = ?", workspace, number)
     tx.run("delete from conversation where workspace = ? and number = ?", workspace, number)
 
 
 def _where(workspace: int, wanted: Filter) -> tuple[str, list[Any]]:
-    sql, parameters = "workspace = ?", [workspace]
+    sql = "workspace = ?"
+    parameters: list[Any] = [workspace]
     exact: list[tuple[str, Any]] = [("status", wanted.status), ("owner_id", wanted.owner_id)]
     if wanted.is_public is not None:
         exact.append(("is_public", int(wanted.is_public)))

@@ -38,6 +38,9 @@ class Tx(Protocol):
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Every row is in the table, by the engine's quickest way. *Raises* the engine's error on a clash."""
 
+    def alone(self, name: str) -> None:
+        """Until the end of this transaction no other one that asks for the same name runs."""
+
     def wake(self) -> None:
         """After the commit, whoever waits for new jobs is told."""
 

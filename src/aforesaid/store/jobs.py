@@ -58,16 +58,21 @@ def add_job(
 def claim_jobs(tx: Tx, kinds: Iterable[str], limit: int, lease_us: int) -> list[Job]:
     """Up to ``limit`` due jobs of these kinds, oldest first, leased to the caller until the lease runs out.
 
-    A job whose lease ran out is due again: its runner died.
+    A job whose lease ran out is due again: its runner died. Jobs of an owner wait while others of the same owner are
+    running, so that they are done in order.
     """
     now, wanted = now_us(), list(kinds)
+    tx.alone("claim")
     rows = tx.rows(
         f"select {_COLUMNS} from job where state in ('queued', 'running') and run_at_us <= ? "
         f"and (lease_until_us is null or lease_until_us < ?) and kind in ({marks(len(wanted))}) "
+        "and not exists (select 1 from job o where o.workspace = job.workspace and o.owner_id = job.owner_id "
+        "and o.state = 'running' and o.lease_until_us >= ?) "
         f"order by id limit ?{tx.skip_locked}",
         now,
         now,
         *wanted,
+        now,
         limit,
     )
     jobs = [_job(row) for row in rows]

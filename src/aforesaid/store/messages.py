@@ -1,13 +1,15 @@
 """Messages: numbered densely in their conversation, found by (conversation, place) or by number."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 
 from aforesaid.model import Message
 from aforesaid.store.database import Row, Tx, escaped, marks, slices
 from aforesaid.store.rows import from_text, text_tuple, to_text
+
+E = TypeVar("E")
 
 _NAMES = (
     "workspace conversation seq number id sender_id role message_type content created_us updated_us sent_us owner_id "
@@ -164,11 +166,18 @@ def list_range(tx: Tx, workspace: int, conversation: int, first: int, last: int)
     return [_message(row) for row in tx.rows(sql, workspace, conversation, first, last)]
 
 
+def list_entries(tx: Tx, workspace: int, conversation: int, first: int, last: int, make: Callable[..., E]) -> list[E]:
+    """What ``make`` makes of (conversation, seq, created_us, sender_id, role, content) of a range, in order."""
+    sql = (
+        "select conversation, seq, created_us, sender_id, role, content from message "
+        "where workspace = ? and conversation = ? and seq between ? and ? order by seq"
+    )
+    return [make(*row) for row in tx.rows(sql, workspace, conversation, first, last)]
+
+
 def list_tail(tx: Tx, workspace: int, conversation: int, count: int) -> list[Message]:
     """The last ``count`` messages, in order."""
-    sql = (
-        f"select {_COLUMNS}, c.id {_FROM} where m.workspace = ? and m.conversation = ? order by m.seq desc limit ?"
-    )
+    sql = f"select {_COLUMNS}, c.id {_FROM} where m.workspace = ? and m.conversation = ? order by m.seq desc limit ?"
     return [_message(row) for row in tx.rows(sql, workspace, conversation, count)][::-1]
 
 
@@ -192,7 +201,8 @@ def list_recent(tx: Tx, workspace: int, owner_id: str, count: int) -> list[Messa
 
 
 def _where(tx: Tx, workspace: int, wanted: Filter) -> tuple[str, list[Any]]:
-    sql, parameters = "m.workspace = ?", [workspace]
+    sql = "m.workspace = ?"
+    parameters: list[Any] = [workspace]
     exact: tuple[tuple[str, Any], ...] = (
         ("m.conversation", wanted.conversation),
         ("m.sender_id", wanted.sender_id),
@@ -292,5 +302,7 @@ def remove_message(tx: Tx, workspace: int, conversation: int, seq: int) -> None:
 
 def get_last_time(tx: Tx, workspace: int, conversation: int) -> int | None:
     """The newest time of a message of the conversation."""
-    row = tx.row("select max(created_us) from message where workspace = ? and conversation = ?", workspace, conversation)
+    row = tx.row(
+        "select max(created_us) from message where workspace = ? and conversation = ?", workspace, conversation
+    )
     return row[0] if row else None

@@ -46,7 +46,8 @@ def _done(tx: Tx, engine: str) -> int:
     if engine == "postgresql":
         tx.row("select pg_advisory_xact_lock(?)", _LOCK)
     for statement in statements(
-        "create table if not exists migration (number bigint primary key, name $text not null, done_us bigint not null)",
+        "create table if not exists migration "
+        "(number bigint primary key, name $text not null, done_us bigint not null)",
         engine,
     ):
         tx.run(statement)

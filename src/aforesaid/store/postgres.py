@@ -40,19 +40,22 @@ class PostgresTx:
         self.woke = False
 
     def rows(self, sql: str, *parameters: object) -> list[Row]:
-        return self._connection.execute(_dialect(sql), parameters, binary=True).fetchall()  # type: ignore[arg-type]
+        return self._connection.execute(_dialect(sql), parameters, binary=True).fetchall()
 
     def row(self, sql: str, *parameters: object) -> Row | None:
-        return self._connection.execute(_dialect(sql), parameters, binary=True).fetchone()  # type: ignore[arg-type]
+        return self._connection.execute(_dialect(sql), parameters, binary=True).fetchone()
 
     def run(self, sql: str, *parameters: object) -> int:
-        return self._connection.execute(_dialect(sql), parameters).rowcount  # type: ignore[arg-type]
+        return self._connection.execute(_dialect(sql), parameters).rowcount
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         statement = f"copy {table} ({','.join(columns)}) from stdin"
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[arg-type]
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
+
+    def alone(self, name: str) -> None:
+        self._connection.execute("select pg_advisory_xact_lock(hashtext(%s))", (f"aforesaid {name}",))
 
     def wake(self) -> None:
         self.woke = True

@@ -44,19 +44,22 @@ class SqliteTx:
         self.woke = False
 
     def rows(self, sql: str, *parameters: object) -> list[Row]:
-        return self._execute(sql, parameters).fetchall()  # type: ignore[arg-type]
+        return self._execute(sql, parameters).fetchall()
 
     def row(self, sql: str, *parameters: object) -> Row | None:
         found = self.rows(sql, *parameters)
         return found[0] if found else None
 
     def run(self, sql: str, *parameters: object) -> int:
-        self._execute(sql, parameters)  # type: ignore[arg-type]
+        self._execute(sql, parameters)
         return self._connection.changes()
 
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        sql = f"insert into {table} ({','.join(columns)}) values ({','.join('?' * len(columns))})"  # noqa: S608
-        self._connection.cursor().executemany(sql, rows)  # type: ignore[arg-type]
+        sql = f"insert into {table} ({','.join(columns)}) values ({','.join('?' * len(columns))})"
+        self._connection.cursor().executemany(sql, rows)
+
+    def alone(self, name: str) -> None:
+        """Nothing to do: there is one writer."""
 
     def wake(self) -> None:
         self.woke = True
@@ -112,10 +115,13 @@ class SqliteDatabase:
     async def backup(self, target: str) -> None:
         def copy() -> None:
             to = apsw.Connection(target)
-            with contextlib.closing(to), contextlib.closing(self._connect(CACHE_KIB)) as source:
-                with to.backup("main", source, "main") as backup:
-                    while not backup.done:
-                        backup.step(1000)
+            with (
+                contextlib.closing(to),
+                contextlib.closing(self._connect(CACHE_KIB)) as source,
+                to.backup("main", source, "main") as backup,
+            ):
+                while not backup.done:
+                    backup.step(1000)
 
         await asyncio.to_thread(copy)
 
@@ -188,7 +194,7 @@ class SqliteDatabase:
                     connection.execute("release one")
                     outcomes.append((None, _translated(error) if isinstance(error, apsw.Error) else error))
             connection.execute("commit")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it goes to those who asked
             if connection.in_transaction:
                 with contextlib.suppress(apsw.Error):
                     connection.execute("rollback")

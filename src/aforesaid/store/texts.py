@@ -4,7 +4,7 @@
 that holds blocks up to number N needs no more than those after N.
 """
 
-from aforesaid.store.database import Tx
+from aforesaid.store.database import Tx, marks, slices
 
 
 def get_scope(tx: Tx, workspace: int, owner_id: str) -> tuple[int, int]:
@@ -18,6 +18,18 @@ def list_blocks(tx: Tx, workspace: int, owner_id: str, after: int = 0) -> list[t
     """(number, data) of the blocks after ``after``, in order."""
     sql = "select block, data from text_block where workspace = ? and owner_id = ? and block > ? order by block"
     return [(row[0], bytes(row[1])) for row in tx.rows(sql, workspace, owner_id, after)]
+
+
+def get_blocks(tx: Tx, workspace: int, owner_id: str, numbers: list[int]) -> list[tuple[int, bytes]]:
+    """(number, data) of those of the numbered blocks that are there, in order."""
+    out: list[tuple[int, bytes]] = []
+    for part in slices(numbers):
+        sql = (
+            "select block, data from text_block where workspace = ? and owner_id = ? "
+            f"and block in ({marks(len(part))}) order by block"
+        )
+        out += [(row[0], bytes(row[1])) for row in tx.rows(sql, workspace, owner_id, *part)]
+    return out
 
 
 def list_block_sizes(tx: Tx, workspace: int, owner_id: str) -> list[tuple[int, int]]:
@@ -54,9 +66,7 @@ def lock_scope(tx: Tx, workspace: int, owner_id: str) -> tuple[int, int]:
     return (row[0], row[1]) if row else (0, 1)
 
 
-def replace_blocks(
-    tx: Tx, workspace: int, owner_id: str, old: list[int], new: list[tuple[int, bytes]]
-) -> None:
+def replace_blocks(tx: Tx, workspace: int, owner_id: str, old: list[int], new: list[tuple[int, bytes]]) -> None:
     """The old blocks are gone and the new ones stand at the end; readers start over."""
     for block in old:
         tx.run("delete from text_block where workspace = ? and owner_id = ? and block = ?", workspace, owner_id, block)

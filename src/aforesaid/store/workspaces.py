@@ -26,7 +26,9 @@ def add_workspace(tx: Tx, name: str) -> Workspace:
     """A new workspace. *Raises* ``Clash`` when another one was made at the same moment."""
     row = tx.row("select coalesce(max(workspace), 0) + 1 from workspace")
     made = Workspace(workspace=row[0] if row else 1, id=new_id(WORKSPACE), name=name, created_us=now_us())
-    tx.insert("workspace", ("workspace", "id", "name", "created_us"), [(made.workspace, made.id, name, made.created_us)])
+    tx.insert(
+        "workspace", ("workspace", "id", "name", "created_us"), [(made.workspace, made.id, name, made.created_us)]
+    )
     return made
 
 

@@ -1,0 +1,143 @@
+"""``aforesaid serve``: everything is prepared, shown and run until a signal ends it."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+from rich.console import Console
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+from aforesaid.app import App, asgi
+from aforesaid.errors import AforesaidError, Misconfigured
+from aforesaid.http.server import KEEP_ALIVE_S, Protocol
+from aforesaid.settings import Settings, load
+
+BACKLOG = 2048
+
+
+class Process:
+    """The ASGI application of one process: its parts open with the lifespan."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and self._app is None:
+            app = App(self._settings)
+            await app.open()
+            self._app = asgi(app)
+        assert self._app is not None
+        await self._app(scope, receive, send)
+
+
+class Factory:
+    """Makes a process's application; it travels to worker processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self) -> ASGIApp:
+        quiet_signals()
+        logs(self._settings.log_level)
+        return Process(self._settings)
+
+
+def quiet_signals() -> None:
+    """A signal that stopped the server on purpose does not end the process a second time: it exits with 0."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+
+def logs(level: str) -> None:
+    """Logs go to standard error, one line each."""
+    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+
+
+async def prepare(settings: Settings) -> App:
+    """The store is there, migrated, with its workspace and keys. *Gives* the closed parts, for what they tell."""
+    app = App(settings)
+    try:
+        await app.open()
+    finally:
+        await app.db.close()
+    return app
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket. *Raises* ``Misconfigured`` when the address is taken or not ours."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.socket(family=family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        raise Misconfigured(f"can't listen on {host}:{port}: {error.strerror}; try --port", setting="port") from None
+    made.set_inheritable(True)
+    return made
+
+
+def show(app: App, address: str, workers: int) -> None:
+    """What the person who started it needs: keys on the first start, the address, which model answers."""
+    console = Console(highlight=False)
+    settings, first = app.settings, app.first
+    store = f"PostgreSQL at {app.db.shown}" if hasattr(app.db, "shown") else f"{settings.data}/aforesaid.db"
+    if first.workspace is not None and first.keys:
+        console.print(f"\n[bold]First start.[/] Workspace {first.workspace.id} was made. Keep these keys: "
+                      "they are shown once.\n", soft_wrap=True)  # fmt: skip
+        for kind, secret in first.keys.items():
+            use = "for servers" if kind == "secret" else "for browsers"
+            print(f"  {kind} key ({use}): {secret}", flush=True)
+    for kind in sorted(first.registered):
+        print(f"  {kind} key: the one given by AFORESAID_{'API' if kind == 'secret' else 'ANON'}_KEY", flush=True)
+    print(f"\n  store: {store}", flush=True)
+    print(f"  model: {app.chat.describe()}", flush=True)
+    if workers > 1:
+        print(f"  workers: {workers}", flush=True)
+    print(f"  listening on {address}  (docs at {address}/docs)\n", flush=True)
+
+
+def run(*, host: str | None, port: int | None, data: str | None, workers: int | None) -> None:
+    """The server runs until a signal ends it."""
+    settings = load(host=host, port=port, data=data, workers=workers).settings
+    logs(settings.log_level)
+    listening = bound(settings.host, settings.port)
+    try:
+        app = asyncio.run(prepare(settings))
+    except AforesaidError:
+        listening.close()
+        raise
+    config = uvicorn.Config(
+        Factory(settings),
+        factory=True,
+        http=Protocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=True,
+        workers=settings.workers,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_s)),
+    )
+    name, number = listening.getsockname()[:2]
+    shown = f"[{name}]" if ":" in name else name
+    show(app, f"http://{shown}:{number}", settings.workers)
+    server = uvicorn.Server(config)
+    if settings.workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+    else:
+        quiet_signals()
+        server.run(sockets=[listening])
+    if not server.started and settings.workers == 1:
+        sys.exit(3)

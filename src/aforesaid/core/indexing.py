@@ -1,0 +1,153 @@
+"""How messages become searchable: jobs packed into blocks of the text index, small blocks folded into larger ones.
+
+Jobs of one scope are done in the order in which they were queued. The packing happens outside of transactions.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from aforesaid.core.jobs import FORGET_TEXT, INDEX_TEXT, REINDEX_TEXT
+from aforesaid.core.textindex import BLOCK_MESSAGES, Entry, merge, pack, unpack, without
+from aforesaid.model import Job
+from aforesaid.store import conversations as conversation_store
+from aforesaid.store import jobs as job_store
+from aforesaid.store import messages as message_store
+from aforesaid.store import texts
+from aforesaid.store.database import Database, Tx
+
+SMALL_BLOCKS = 16
+"""Blocks less than half full that a scope may have before they are folded together."""
+SLICE_MESSAGES = 2_000
+"""Messages that are read and packed at once."""
+
+
+class ScopeChanged(Exception):
+    """Another runner replaced blocks meanwhile: the work is done again."""
+
+
+async def run(db: Database, jobs: list[Job]) -> None:
+    """The jobs, all of one scope, are done: their rows are gone with the commit that did them."""
+    workspace, owner_id = jobs[0].workspace, jobs[0].owner_id or ""
+    together: list[Job] = []
+    for job in jobs:
+        if job.kind == INDEX_TEXT:
+            together.append(job)
+            continue
+        await _index(db, workspace, owner_id, together)
+        together = []
+        await _remove(db, workspace, owner_id, job)
+    await _index(db, workspace, owner_id, together)
+    await _fold(db, workspace, owner_id)
+
+
+async def _index(db: Database, workspace: int, owner_id: str, jobs: list[Job]) -> None:
+    """The messages that the jobs name are in the index."""
+    if not jobs:
+        return
+    ranges = [(job.payload["conversation"], job.payload["first"], job.payload["last"]) for job in jobs]
+    blocks: list[tuple[int, bytes]] = []
+    entries: list[Entry] = []
+    for conversation, first, last in ranges:
+        for start in range(first, last + 1, SLICE_MESSAGES):
+            stop = min(last, start + SLICE_MESSAGES - 1)
+            entries += await db.read(_entries, workspace, owner_id, conversation, start, stop)
+            if len(entries) >= SLICE_MESSAGES:
+                blocks += await asyncio.to_thread(_packed, entries)
+                entries = []
+    blocks += await asyncio.to_thread(_packed, entries)
+    await db.write(_add, workspace, owner_id, blocks, [job.id for job in jobs])
+
+
+def _entries(tx: Tx, workspace: int, owner_id: str, conversation: int, first: int, last: int) -> list[Entry]:
+    """The messages of a range, if the conversation still is this owner's."""
+    found = conversation_store.get_conversation(tx, workspace, conversation)
+    if found is None or (found.owner_id or "") != owner_id:
+        return []
+    return message_store.list_entries(tx, workspace, conversation, first, last, Entry)
+
+
+def _packed(entries: list[Entry]) -> list[tuple[int, bytes]]:
+    out = []
+    for start in range(0, len(entries), BLOCK_MESSAGES):
+        part = entries[start : start + BLOCK_MESSAGES]
+        out.append((len(part), pack(part)))
+    return out
+
+
+def _add(tx: Tx, workspace: int, owner_id: str, blocks: list[tuple[int, bytes]], done: list[int]) -> None:
+    if blocks:
+        texts.add_blocks(tx, workspace, owner_id, blocks)
+    job_store.remove_jobs(tx, done)
+
+
+async def _remove(db: Database, workspace: int, owner_id: str, job: Job) -> None:
+    """What the job names is out of the index; changed messages are in it as they are now."""
+    conversation = job.payload["conversation"]
+    seqs: list[int] = job.payload.get("seqs", []) if job.kind == REINDEX_TEXT else []
+
+    def read(tx: Tx) -> tuple[int, list[tuple[int, bytes]], list[Entry]]:
+        generation, _ = texts.get_scope(tx, workspace, owner_id)
+        entries = [entry for seq in seqs for entry in _entries(tx, workspace, owner_id, conversation, seq, seq)]
+        return generation, texts.list_blocks(tx, workspace, owner_id), entries
+
+    generation, blocks, entries = await db.read(read)
+    gone = None if job.kind == FORGET_TEXT else {(conversation, seq) for seq in seqs}
+    old, new = await asyncio.to_thread(_without, blocks, conversation, gone)
+    new += _packed(entries)
+    await db.write(_replace, workspace, owner_id, generation, old, new, [job.id])
+
+
+def _without(
+    blocks: list[tuple[int, bytes]], conversation: int, gone: set[tuple[int, int]] | None
+) -> tuple[list[int], list[tuple[int, bytes]]]:
+    """(blocks to replace, what replaces them) so that these addresses, or the whole conversation, are out."""
+    old: list[int] = []
+    new: list[tuple[int, bytes]] = []
+    for number, data in blocks:
+        columns = unpack(data)
+        mine = {(conversation, int(seq)) for seq in columns.seq[columns.conversation == conversation].tolist()}
+        out = mine if gone is None else mine & gone
+        if not out:
+            continue
+        old.append(number)
+        rest = without(data, out)
+        if rest is not None:
+            new.append((len(columns.seq) - len(out), rest))
+    return old, new
+
+
+def _replace(
+    tx: Tx,
+    workspace: int,
+    owner_id: str,
+    generation: int,
+    old: list[int],
+    new: list[tuple[int, bytes]],
+    done: Iterable[int],
+) -> None:
+    if texts.lock_scope(tx, workspace, owner_id)[0] != generation:
+        raise ScopeChanged
+    if old:
+        texts.replace_blocks(tx, workspace, owner_id, old, new)
+    elif new:
+        texts.add_blocks(tx, workspace, owner_id, new)
+    job_store.remove_jobs(tx, list(done))
+
+
+async def _fold(db: Database, workspace: int, owner_id: str) -> None:
+    """A scope with many small blocks has few large ones."""
+
+    def read(tx: Tx) -> tuple[int, list[tuple[int, bytes]]]:
+        sizes = texts.list_block_sizes(tx, workspace, owner_id)
+        small = {number for number, size in sizes if size < BLOCK_MESSAGES // 2}
+        if len(small) < SMALL_BLOCKS:
+            return 0, []
+        generation, _ = texts.get_scope(tx, workspace, owner_id)
+        return generation, texts.get_blocks(tx, workspace, owner_id, sorted(small))
+
+    generation, blocks = await db.read(read)
+    if not blocks:
+        return
+    merged = await asyncio.to_thread(merge, [data for _, data in blocks])
+    new = [(len(unpack(data).seq), data) for data in merged]
+    await db.write(_replace, workspace, owner_id, generation, [number for number, _ in blocks], new, [])

@@ -1,0 +1,248 @@
+"""The settings: defaults, then a TOML file, then the environment, as one frozen value. Nothing else reads either.
+
+Every setting has one name: ``recall_tokens`` in the file is ``AFORESAID_RECALL_TOKENS`` in the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aforesaid.errors import Misconfigured
+from aforesaid.providers.exchange import Upstream, shown_url
+
+PREFIX = "AFORESAID_"
+FILE = "aforesaid.toml"
+"""Looked for in the working directory when ``AFORESAID_CONFIG`` names no file."""
+SECRET = frozenset({"api_key", "anon_key", "secret"})
+
+KNOWN_UPSTREAMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "openai": ("https://api.openai.com/v1", {}),
+    "anthropic": ("https://api.anthropic.com/v1", {"models": ("claude-*",)}),
+    "google": ("https://generativelanguage.googleapis.com/v1beta/openai", {"models": ("gemini-*",)}),
+    "openrouter": ("https://openrouter.ai/api/v1", {"keep_prefix": True}),
+    "ollama": ("http://127.0.0.1:11434/v1", {}),
+    "vllm": ("http://127.0.0.1:8001/v1", {}),
+    "llamacpp": ("http://127.0.0.1:8080/v1", {}),
+}
+"""Addresses of the usual model servers: naming one is enough."""
+USUAL_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GEMINI_API_KEY",
+              "openrouter": "OPENROUTER_API_KEY"}  # fmt: skip
+"""Where each vendor's own tools look for the key."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    data: str = "./aforesaid-data"
+    """Folder of the embedded database."""
+    database_url: str | None = None
+    """`postgresql://…` to keep everything in PostgreSQL instead."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    """Server processes on one address."""
+    api_key: str | None = None
+    """A secret key to register at the start, as it is."""
+    anon_key: str | None = None
+    """An anon key (for browsers) to register at the start, as it is."""
+    secret: str | None = None
+    """Key of the keyed hash under which API keys are stored. Without it, one is made and kept in the database."""
+    embedder: str = "none"
+    """What turns text into vectors. `none`: recall works on words."""
+    upstreams: tuple[Upstream, ...] = ()
+    """OpenAI-compatible model servers. Without one, the embedded model answers."""
+    local_model: bool = False
+    """Whether the generative model of the `local` extra words the answers when there is no model server."""
+    recall_budget_ms: float = 150.0
+    """How long a completion waits for recall before it goes on without."""
+    recall_items: int = 20
+    """Records put before a question at most."""
+    recall_tokens: int = 1500
+    """Tokens of them at most."""
+    index_cache_mib: int = 48
+    """Memory for hot text indexes, in MiB."""
+    jobs: bool = True
+    """Whether the server runs the jobs itself; otherwise `aforesaid work` does."""
+    legacy_unauthenticated: bool = False
+    """Whether the old widget's calls without a key are answered."""
+    shutdown_s: float = 30.0
+    """How long streams may go on after a stop was asked for."""
+    log_level: str = "warning"
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value}' for name, value, _ in shown(self, {}))})"
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings, and for each one that was set, where."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def load(environment: Mapping[str, str] | None = None, file: Path | None = None, **given: Any) -> Loaded:
+    """The settings in force. ``given`` are options of the command line: they go before everything.
+
+    *Raises* ``Misconfigured`` for an unknown name or a value that can't be.
+    """
+    env = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    path = file or (Path(env[PREFIX + "CONFIG"]) if env.get(PREFIX + "CONFIG") else None)
+    if path is None and Path(FILE).is_file():
+        path = Path(FILE)
+    upstreams: dict[str, dict[str, Any]] = {}
+    if path is not None:
+        for name, value in _read(path).items():
+            if name == "upstreams":
+                upstreams = _file_upstreams(value, path)
+            else:
+                values[_known(name, str(path))] = value
+                sources[name] = str(path)
+        if upstreams:
+            sources["upstreams"] = str(path)
+    for name, value in env.items():
+        if not name.startswith(PREFIX) or name == PREFIX + "CONFIG" or value == "":
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        if key.startswith("upstream_"):
+            _upstream(upstreams, key.removeprefix("upstream_"), value, name)
+            sources["upstreams"] = f"{sources['upstreams']}, {name}" if "upstreams" in sources else name
+        else:
+            values[_known(key, name)] = value
+            sources[key] = name
+    if env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL"):
+        upstreams.setdefault("openai", {})
+        sources.setdefault("upstreams", "OPENAI_API_KEY" if env.get("OPENAI_API_KEY") else "OPENAI_BASE_URL")
+    for name, value in given.items():
+        if value is not None:
+            values[name] = value
+            sources[name] = "command line"
+    if upstreams:
+        values["upstreams"] = tuple(_built(name, fields, env) for name, fields in upstreams.items())
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        told = str(error)
+        name = told.rpartition("$.")[2].rstrip("`") if "$." in told else "settings"
+        raise Misconfigured(
+            f"{name} ({sources.get(name, 'settings')}): {told.split(' - at')[0]}", setting=name
+        ) from None
+    _check(settings)
+    return Loaded(settings=settings, sources=sources)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}", setting="config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path}: {error}", setting="config") from None
+
+
+def _known(name: str, where: str) -> str:
+    if name not in Settings.__struct_fields__ or name == "upstreams":
+        import difflib
+
+        close = difflib.get_close_matches(name, Settings.__struct_fields__, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise Misconfigured(f"{where}: there is no setting {name!r}{hint}", setting=name)
+    return name
+
+
+def _file_upstreams(value: Any, path: Path) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, dict) or not all(isinstance(fields, dict) for fields in value.values()):
+        raise Misconfigured(f"{path}: upstreams are tables: [upstreams.NAME]", setting="upstreams")
+    for name, fields in value.items():
+        for field in fields:
+            if field not in Upstream.__struct_fields__ or field == "name":
+                raise Misconfigured(f"{path}: an upstream has no {field!r} (in {name})", setting="upstreams")
+    return {name: dict(fields) for name, fields in value.items()}
+
+
+def _upstream(upstreams: dict[str, dict[str, Any]], rest: str, value: str, variable: str) -> None:
+    """``NAME_FIELD`` of the environment: the field of an upstream. The name may hold underscores itself."""
+    aliases = {"url": "base_url", "key": "api_key"}
+    fields = [*Upstream.__struct_fields__, *aliases]
+    for field in sorted(fields, key=len, reverse=True):
+        if field != "name" and (rest == field or rest.endswith("_" + field)):
+            name = rest.removesuffix(field).rstrip("_") or "default"
+            parsed: Any = value
+            if field in ("models", "fallbacks"):
+                parsed = [item.strip() for item in value.split(",") if item.strip()]
+            elif field == "headers":
+                pairs = (item.partition(":") for item in value.split("\n"))
+                parsed = [[head.strip(), text.strip()] for head, _, text in pairs if head.strip()]
+            upstreams.setdefault(name, {})[aliases.get(field, field)] = parsed
+            return
+    raise Misconfigured(
+        f"{variable}: expected {PREFIX}UPSTREAM_<NAME>_<FIELD> with one of {', '.join(sorted(fields))}",
+        setting="upstreams",
+    )
+
+
+def _built(name: str, fields: dict[str, Any], env: Mapping[str, str]) -> Upstream:
+    address, usual = KNOWN_UPSTREAMS.get(name, (None, {}))
+    given = {**usual, **fields}
+    if name == "openai" and env.get("OPENAI_BASE_URL"):
+        given.setdefault("base_url", env["OPENAI_BASE_URL"])
+    if name in USUAL_KEYS and env.get(USUAL_KEYS[name]):
+        given.setdefault("api_key", env[USUAL_KEYS[name]])
+    given.setdefault("base_url", address)
+    if given["base_url"] is None:
+        raise Misconfigured(f"upstream {name!r} needs a base_url", setting="upstreams")
+    if isinstance(given.get("headers"), dict):
+        given["headers"] = [[head, str(text)] for head, text in given["headers"].items()]
+    try:
+        return msgspec.convert({"name": name, **given}, Upstream, strict=False)
+    except msgspec.ValidationError as error:
+        raise Misconfigured(f"upstream {name!r}: {error}", setting="upstreams") from None
+
+
+def _check(settings: Settings) -> None:
+    if settings.embedder != "none":
+        raise Misconfigured("embedder: only 'none' is there so far: recall works on words", setting="embedder")
+    if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
+        raise Misconfigured("database_url: expected postgresql://user:password@host/database", setting="database_url")
+    ranges: tuple[tuple[str, float, float], ...] = (
+        ("port", 0, 65535),
+        ("workers", 1, 64),
+        ("recall_budget_ms", 1, 60_000),
+        ("recall_items", 1, 200),
+        ("recall_tokens", 100, 1_000_000),
+        ("index_cache_mib", 1, 1 << 20),
+        ("shutdown_s", 0, 3600),
+    )
+    for name, low, high in ranges:
+        if not low <= getattr(settings, name) <= high:
+            raise Misconfigured(f"{name}: must be between {low:g} and {high:g}", setting=name)
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise Misconfigured("log_level: must be debug, info, warning or error", setting="log_level")
+
+
+def shown(settings: Settings, sources: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(name, value, source) of every setting, secrets as stars."""
+    rows = []
+    for name in Settings.__struct_fields__:
+        value = getattr(settings, name)
+        if name in SECRET and value is not None:
+            value = "***"
+        elif name == "database_url" and value is not None:
+            value = shown_url(value.replace("//", "//", 1)) if "@" not in value else _without_password(value)
+        elif name == "upstreams":
+            value = ", ".join(
+                f"{u.name} ({shown_url(u.base_url)}, key {'***' if u.api_key else 'none'})" for u in value
+            )
+        rows.append((name, str(value), sources.get(name, "default")))
+    return rows
+
+
+def _without_password(url: str) -> str:
+    head, _, rest = url.partition("://")
+    login, _, place = rest.rpartition("@")
+    return f"{head}://{login.partition(':')[0]}:***@{place}"
