@@ -23,6 +23,8 @@ from aforesaid.store.database import Database, Tx
 
 CACHE_BYTES = 48 << 20
 """Indexes kept hot, in all."""
+OVERHEAD_BYTES = 4096
+"""What an index costs besides its arrays."""
 FILTERED_FACTOR = 10
 """How many times the asked hits are ranked when a filter is applied to the messages themselves."""
 
@@ -50,6 +52,7 @@ class _Held:
         self.lock = threading.Lock()
         self.generation = -1
         self.last = 0
+        self.size = 0
         self.index = Index.of([])
 
     def refresh(self, tx: Tx, workspace: int, owner_id: str) -> None:
@@ -71,6 +74,7 @@ class Recollection:
         self._held: OrderedDict[tuple[int, str], _Held] = OrderedDict()
         self._lock = threading.Lock()
         self._cache_bytes = cache_bytes
+        self._size = 0
 
     def rank(
         self,
@@ -82,21 +86,25 @@ class Recollection:
         exclude: set[tuple[int, int]] | None = None,
     ) -> list[Ranked]:
         """The best places in the owner's store, best first. Runs inside a read."""
+        index = self._index(tx, workspace, owner_id)
+        return rank(index, query, limit, exclude)
+
+    def _index(self, tx: Tx, workspace: int, owner_id: str) -> Index:
+        """The owner's index as of this transaction. Others are dropped when they don't fit any more."""
         with self._lock:
             held = self._held.setdefault((workspace, owner_id), _Held())
             self._held.move_to_end((workspace, owner_id))
         with held.lock:
             held.refresh(tx, workspace, owner_id)
-            ranked = rank(held.index, query, limit, exclude)
-        self._trim()
-        return ranked
-
-    def _trim(self) -> None:
+            index = held.index
+            size, held.size = held.size, index.nbytes + OVERHEAD_BYTES
         with self._lock:
-            size = sum(held.index.nbytes for held in self._held.values())
-            while size > self._cache_bytes and len(self._held) > 1:
+            if self._held.get((workspace, owner_id)) is held:
+                self._size += held.size - size
+            while self._size > self._cache_bytes and len(self._held) > 1:
                 _, dropped = self._held.popitem(last=False)
-                size -= dropped.index.nbytes
+                self._size -= dropped.size
+        return index
 
     def hits(self, tx: Tx, caller: Caller, wanted: Search, exclude: set[tuple[int, int]] | None = None) -> list[Hit]:
         """The messages that a search finds, best first. *Raises* ``NotFound`` for its conversation."""
