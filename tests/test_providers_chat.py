@@ -4,6 +4,8 @@ import asyncio
 import email.utils
 import json
 import socket
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -65,7 +67,8 @@ def test_routes() -> None:
         "anthropic/claude-opus": ("anthropic", "claude-opus"),
         "anthropic/": ("openai", "anthropic/"),
         "claude-mini": ("local", "claude-mini"),
-        "openrouter/meta/llama": ("openrouter", "openrouter/meta/llama"),
+        "openrouter/meta/llama": ("openrouter", "meta/llama"),
+        "openrouter/auto": ("openrouter", "openrouter/auto"),
         "a/b/c": ("local", "a/b/c"),
         "local/a/b": ("local", "a/b"),
         "unknown/model": ("openai", "unknown/model"),
@@ -353,3 +356,17 @@ def test_with_nothing_configured_the_embedded_answerer_has_every_name() -> None:
     assert asyncio.run(outcomes(chats, "gpt-4", "anything")) == [200, 200]
     assert [row["id"] for row in asyncio.run(chats.models())] == [EXTRACTIVE_MODEL]
     assert EXTRACTIVE_MODEL in chats.describe()
+
+
+def test_what_is_heavy_is_loaded_only_where_it_is_needed() -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from aforesaid.providers.chat import ChatRequest, Chats\n"
+        "async def run():\n"
+        "    chats = Chats(); await chats.start()\n"
+        "    await chats.open(ChatRequest(body=b'{}', model='gpt-4', stream=False)); await chats.stop()\n"
+        "asyncio.run(run())\n"
+        "print(*sorted({'aiohttp', 'toktok', 'xllamacpp', 'numpy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -121,8 +122,7 @@ def test_a_stream_arrives_byte_for_byte(upstream: Scripted, script: Script) -> N
 
     async def run() -> tuple[bytes, UpstreamFailed | None]:
         async with chats(upstream.base_url) as running:
-            fields = {"n": 2, "stream_options": {"include_usage": True}}
-            pieces, broken = await drained(await running.open(request(**fields)))
+            pieces, broken = await drained(await running.open(request(n=2, stream_options={"include_usage": True})))
             assert all(piece.endswith((b"\n\n", b"\r\n\r\n")) for piece in pieces)
             return b"".join(pieces), broken
 
@@ -174,12 +174,12 @@ def test_a_server_that_dies_after_k_events_is_told_of_after_those_k(upstream: Sc
     async def run(k: int) -> None:
         async with chats(upstream.base_url) as running:
             upstream.queue(Script(words=30, die_after=k, death=death))
-            try:
-                answer = await running.open(request())
-            except UpstreamFailed as failed:
-                assert k == 0
-                assert (failed.status, isinstance(failed, StreamBroken)) == (502, False)
+            if k == 0 and death != "wrong_length":
+                with pytest.raises(UpstreamFailed, match="broke") as failed:
+                    await running.open(request())
+                assert (failed.value.status, isinstance(failed.value, StreamBroken)) == (502, False)
                 return
+            answer = await running.open(request())
             pieces, broken = await drained(answer)
             got = b"".join(pieces)
             # In the last way the event whose chunk is too short is whole itself.
@@ -283,37 +283,45 @@ def test_a_whole_answer_has_a_limit_in_time() -> None:
 # -- the caller leaves ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("events", [0, 1, 5])
+@pytest.mark.parametrize("events", [1, 5])
 def test_closing_is_noticed_by_the_server_at_once(upstream: Scripted, events: int) -> None:
-    upstream.queue(Script(words=100, stall_after=events))
-
     async def run() -> float:
-        loop = asyncio.get_running_loop()
+        upstream.queue(Script(words=100, stall_after=events))
+        async with chats(upstream.base_url) as running:
+            answer = await running.open(request())
+            stream = answer.events()
+            await anext(stream)
+            left_s = time.monotonic()
+            await answer.close()
+            await answer.close()
+            gone_s = await asyncio.to_thread(upstream.chats[-1].wait)
+            with pytest.raises(StreamBroken):
+                async for _ in stream:
+                    pass
+            assert gone_s is not None
+            return gone_s - left_s
+
+    # The promise, of the best of three: the machine may be busy with something else.
+    assert min(asyncio.run(run()) for _ in range(3)) < 0.25
+
+
+@pytest.mark.parametrize("script", [Script(delay_s=60), Script(stall_after=0)])
+def test_a_caller_that_leaves_before_the_first_event_frees_the_server(upstream: Scripted, script: Script) -> None:
+    async def run() -> float:
+        before = len(upstream.chats)
+        upstream.queue(script)
         async with chats(upstream.base_url) as running:
             opening = asyncio.create_task(running.open(request()))
-            if events:
-                answer = await opening
-                stream = answer.events()
-                await anext(stream)
-            else:
-                while not upstream.chats:
-                    await asyncio.sleep(0.01)
-            left = loop.time()
-            if events:
-                await answer.close()
-                await answer.close()
-            else:
-                opening.cancel()
-            # The loop's clock is time.monotonic, as the server's.
-            gone = await asyncio.to_thread(upstream.chats[0].wait)
-            assert gone is not None
-            if events:
-                with pytest.raises(StreamBroken):
-                    async for _ in stream:
-                        pass
-            return gone - left
+            while len(upstream.chats) == before:
+                await asyncio.sleep(0.01)
+            left_s = time.monotonic()
+            opening.cancel()
+            gone_s = await asyncio.to_thread(upstream.chats[-1].wait)
+            assert gone_s is not None
+            return gone_s - left_s
 
-    assert asyncio.run(run()) < 0.25
+    # The promise, of the best of three: the machine may be busy with something else.
+    assert min(asyncio.run(run()) for _ in range(3)) < 0.25
 
 
 def test_a_caller_that_leaves_before_an_unstreamed_answer_frees_the_server(upstream: Scripted) -> None:

@@ -1,7 +1,7 @@
 """Who answers a completion: the configured model server its model belongs to, its fallbacks, or the embedded answerer.
 
 A model is looked for in this order: exact names of ``Upstream.models``, their globs, a prefix that is an upstream's
-name (``anthropic/claude-…``; taken off unless ``keep_prefix``), the first upstream. Without any, the embedded
+name (``anthropic/claude-…``; taken off), the first upstream. Without any, the embedded
 answerer takes every name. The ``model`` in the body is changed only where a prefix is taken off or a fallback names
 another; every other field goes on as it came.
 """
@@ -146,7 +146,8 @@ class Chats:
                 return upstream.name, model
         prefix, slash, rest = model.partition("/")
         if slash and rest and prefix in self._upstreams:
-            return prefix, model if self._upstreams[prefix].keep_prefix else rest
+            kept = self._upstreams[prefix].keep_prefix and "/" not in rest
+            return prefix, model if kept else rest
         return next(iter(self._upstreams)), model
 
     def _chain(self, name: str, model: str) -> list[tuple[str, str]]:

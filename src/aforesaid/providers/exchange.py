@@ -32,8 +32,10 @@ class Upstream(Frozen, frozen=True, kw_only=True):
     """A configured OpenAI-compatible model server. ``name`` is also the prefix that routes to it (``anthropic/…``).
 
     ``base_url`` is what ``/chat/completions`` and ``/models`` are appended to; a query of its own stays at the end.
-    ``models`` are the names and globs routed here. ``fallbacks`` are names of other upstreams, or ``name:model``,
-    tried in order when this one is down or refuses with 429 or 5xx; ``aforesaid`` names the embedded answerer.
+    ``models`` are the names and globs routed here. ``keep_prefix`` is for servers whose own names are
+    ``vendor/model``: a prefix is taken off only where such a name remains. ``fallbacks`` are names of other
+    upstreams, or ``name:model``, tried in order when this one is down or refuses with 429 or 5xx; ``aforesaid`` names
+    the embedded answerer.
 
     ``first_byte_timeout_s`` bounds the wait for a stream's first event, ``idle_timeout_s`` every later wait,
     ``answer_timeout_s`` a whole answer, streamed or not. ``retries`` happen only before the caller got a byte.

@@ -27,7 +27,9 @@ SOMETHING = 0.15
 
 _MONTHS = "? January February March April May June July August September October November December"
 _OWN_WORDS = re.compile(
-    r"^(?:On \d|Noted: “|You said: “|Earlier in this|I looked for|The nearest|This is what|I can only)"
+    r"^(?:On \d{1,2} \w+ \d{4} .{1,40} said: “|Noted: “|Earlier in this conversation .{1,40} said: “|I looked for “|"
+    r"Nothing I remember mentions|This is what (?:I remember about you|was said):|I can only quote)|"
+    r"\(You said so (?:on|earlier)"
 )
 _LEANS_BACK = re.compile(r"(?:it|he|she|they|that|this|those|these|there|his|her|their|its)\b", re.IGNORECASE)
 _NAME = re.compile(r"[^\W\d_][^\d_]{0,39}")
@@ -52,9 +54,13 @@ _LOOKS = (
 
 
 class Quote(Frozen, frozen=True, kw_only=True):
-    """Words said before. ``id`` is the message's, empty for a turn of the request itself."""
+    """Words said before. ``id`` is the message's, empty for a turn of the request itself.
+
+    ``sentence`` is the one of ``text`` that bears on the question.
+    """
 
     text: str
+    sentence: str
     speaker: str
     created_us: int | None
     id: str
@@ -129,7 +135,7 @@ def _sayings(context: AnswerContext) -> list[_Said]:
 
 
 def _ours(role: str, text: str) -> bool:
-    return role == "assistant" and _OWN_WORDS.match(text) is not None
+    return role == "assistant" and _OWN_WORDS.search(text) is not None
 
 
 def _plain(text: str) -> str:
@@ -143,6 +149,11 @@ def _speaker(role: str, sender: str | None, user_id: str | None) -> str:
     if sender and _NAME.fullmatch(sender) and sender.casefold() not in ("user", "assistant", "tool", "system"):
         return sender
     return {"user": "you", "assistant": "the assistant", "tool": "a tool", "function": "a tool"}.get(role, "a note")
+
+
+def looks_for(question: str) -> re.Pattern[str] | None:
+    """What an answer to a question of this kind tends to hold: a time, a number, a place, a name."""
+    return next((pattern for asks, pattern in _LOOKS if asks.search(question)), None)
 
 
 def _ranked(question: str, terms: dict[str, str], said: list[_Said], reader: Reader) -> list[Quote]:
@@ -160,7 +171,7 @@ def _ranked(question: str, terms: dict[str, str], said: list[_Said], reader: Rea
     total = sum(weights.values())
     if not total:
         return []
-    look = next((pattern for asks, pattern in _LOOKS if asks.search(question)), None)
+    look = looks_for(question)
     quotes = []
     for (one, texts), sets in zip(parts, read, strict=True):
         named = set(reader.terms(one.speaker))
@@ -191,6 +202,7 @@ def _ranked(question: str, terms: dict[str, str], said: list[_Said], reader: Rea
             quotes.append(
                 Quote(
                     text=_cut(one.text, texts, at, words),
+                    sentence=" ".join(texts[at].split())[:MAX_QUOTE],
                     speaker=one.speaker,
                     created_us=one.created_us,
                     id=one.id,
@@ -234,7 +246,7 @@ def _answered(question: str, terms: dict[str, str], found: list[Quote], *, task:
     best = found[0]
     if best.share < ENOUGH:
         missing = _listed([word for term, word in terms.items() if term not in best.terms])
-        text = f"{only}I looked for {missing} in what I remember and found nothing on that. The nearest: {_line(best)}"
+        text = f"{only}Nothing I remember mentions {missing}. The nearest: {_line(best)}"
         return Reply(text=text, kind="nearest", quotes=(best,))
     most = 2 * MAX_QUOTES if SEVERAL.search(question) else MAX_QUOTES
     chosen = [quote for quote in found[:most] if quote.score >= 0.6 * best.score and quote.share >= ENOUGH]
@@ -288,7 +300,14 @@ def _heard(told: str, found: list[Quote], said: list[_Said]) -> Reply:
 
 def _as_quote(one: _Said, text: str) -> Quote:
     return Quote(
-        text=text, speaker=one.speaker, created_us=one.created_us, id=one.id, share=1.0, score=0.0, terms=frozenset()
+        text=text,
+        sentence=text,
+        speaker=one.speaker,
+        created_us=one.created_us,
+        id=one.id,
+        share=1.0,
+        score=0.0,
+        terms=frozenset(),
     )
 
 

@@ -17,6 +17,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=\S)|(?<=[。！？])|\n+")
 _ABBREVIATION = re.compile(r"(?:^|\W)(?:mr|mrs|ms|dr|prof|st|vs|e\.g|i\.e|etc|no|[a-z])\.$", re.IGNORECASE)
+_NUMBERING = re.compile(r"\d{1,2}[.)]")
 _BULLET = re.compile(r"^(?:[-*•>#]+|\d{1,2}[.)])\s+")
 _ASKS = re.compile(r"[?？؟;]\s*[\"'”’)]*\s*$|[吗呢か][。?？]?\s*$")
 _ASKING_START = re.compile(
@@ -48,6 +49,7 @@ OLDEST = re.compile(
 SEVERAL = re.compile(r"\b(?:all|every|list|which ones|what are|everything|any|both|names of)\b", re.IGNORECASE)
 
 _STOP_WORDS = """
+mean much many kind kinds type types sort sorts long
 a about above after again all also am an and any are aren aren't as at be because been before being below
 between both but by can can't could couldn couldn't did didn didn't do does doesn doesn't doing don don't down
 during each ever few find for from further get give go going got had hadn has hasn have haven having he he's
@@ -80,9 +82,10 @@ _RELATED_GROUPS = (
     "pet dog cat puppy kitten hamster rabbit parrot",
     "parent mother father mum mom dad",
     "sibling brother sister",
-    "allerg intolerant allergi avoid",
+    "allerg allergi intolerant avoid eat",
+    "cost price pay buy spend spent worth",
     "eat food meal diet vegetarian vegan dish",
-    "car drive vehicle bike",
+    "car drive vehicle bike bicycle",
     "holiday vacation trip travel visit",
     "school university college study degre",
     "buy purchase bought",
@@ -134,7 +137,7 @@ def sentences(text: str) -> list[str]:
     found: list[str] = []
     for piece in _SENTENCE_END.split(text[:MAX_TEXT]):
         piece = _BULLET.sub("", piece.strip())
-        if not piece:
+        if not piece or _NUMBERING.fullmatch(piece):
             continue
         if found and _ABBREVIATION.search(found[-1]) and "\n" not in piece:
             found[-1] = f"{found[-1]} {piece}"
