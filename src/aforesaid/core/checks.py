@@ -54,8 +54,17 @@ def json_value(value: Json | list[Json] | None, *where: str | int) -> None:
             maximum=limits.METADATA_BYTES,
             field=where,
         )
+    if raw.count(b"{") + raw.count(b"[") > limits.JSON_DEPTH and _deeper(value, limits.JSON_DEPTH):
+        raise Invalid(f"must be nested at most {limits.JSON_DEPTH} deep", *where)
     if b"\\u0000" in raw and _has_nul(value):
         raise Invalid("must not contain the NUL character", *where)
+
+
+def _deeper(value: object, allowed: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return allowed == 0 or any(_deeper(item, allowed - 1) for item in items)
 
 
 def _has_nul(value: object) -> bool:

@@ -18,7 +18,8 @@ SLOWEST_BYTES_S = 16 << 10
 """After that, how fast it must come, on average, in bytes a second."""
 OBJECT_KEYS = 10_000
 """Keys of one JSON object."""
-LIST_MARGIN = 16
+LENGTH_DIGITS = 15
+"""A Content-Length with more digits is beyond every limit, and not worth counting."""
 
 _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$([^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
@@ -38,17 +39,17 @@ class TooSlow(Refused):
 
 async def read_body(scope: Scope, receive: Receive, maximum: int) -> bytes:
     """The whole body. *Raises* ``TooLarge`` before reading when its length says so; ``TooSlow``; ``Disconnected``."""
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-    if declared is not None and (len(declared) > 15 or int(declared) > maximum):
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    if not declared.isdigit() or len(declared) > LENGTH_DIGITS or int(declared) > maximum:
         raise _too_large(maximum)
     loop = asyncio.get_running_loop()
     begun = loop.time()
     chunks: list[bytes] = []
     size = 0
     while True:
-        allowed = begun + FIRST_BYTES_S + size / SLOWEST_BYTES_S - loop.time()
         try:
-            message: AsgiMessage = await asyncio.wait_for(receive(), max(allowed, 0.001))
+            async with asyncio.timeout_at(begun + FIRST_BYTES_S + size / SLOWEST_BYTES_S):
+                message: AsgiMessage = await receive()
         except TimeoutError:
             raise TooSlow("the request body came too slowly") from None
         if message["type"] == "http.disconnect":
@@ -74,7 +75,7 @@ class MalformedJson(Invalid):
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
@@ -104,17 +105,17 @@ def without_trailing_commas(raw: bytes) -> bytes:
 
 def decode(raw: bytes, decoder: "msgspec.json.Decoder[Any]", *, lenient: bool = False) -> Any:
     """The body as the decoder's type. *Raises* ``Invalid`` naming the field, ``MalformedJson``."""
-    if lenient and raw:
-        trimmed = without_trailing_commas(raw)
-        raw = trimmed if len(trimmed) != len(raw) else raw
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise MalformedJson("the body is empty: send JSON")
     try:
         value = decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise refusal(str(error), "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedJson(f"malformed JSON: {error}") from None
+        trimmed = without_trailing_commas(raw) if lenient else raw
+        if len(trimmed) == len(raw):
+            raise MalformedJson(f"malformed JSON: {error}") from None
+        return decode(trimmed, decoder)
     except RecursionError:
         raise MalformedJson("the body is nested too deeply") from None
     check_json(raw)
@@ -138,11 +139,21 @@ def refusal(told: str, *root: str | int) -> Invalid:
 
 
 def check_content_type(scope: Scope, wanted: str = "json") -> None:
-    """The body claims to be JSON, or claims nothing. *Raises* ``Invalid``."""
-    given = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    kind = given.split(b";")[0].strip().lower().decode("latin-1")
-    if kind and wanted not in kind:
-        raise WrongContentType(f"the body must be JSON, with Content-Type: application/json, not {kind[:100]}")
+    """The body claims to be plain JSON, or claims nothing. *Raises* ``WrongContentType``; nothing was read."""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value.split(b";")[0].strip().lower().decode("latin-1")
+            if kind and wanted not in kind:
+                raise WrongContentType(
+                    f"the body must be JSON, with Content-Type: application/json, not {_shown(kind)}"
+                )
+        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            kind = value.strip().lower().decode("latin-1")
+            raise WrongContentType(f"the body must not be compressed; its Content-Encoding is {_shown(kind)}")
+
+
+def _shown(value: str) -> str:
+    return value[:100] if value.isprintable() else "unreadable"
 
 
 class WrongContentType(Refused):

@@ -8,15 +8,16 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from aforesaid import limits
 from aforesaid.core.once import Answer, Once
 from aforesaid.core.services import Services
-from aforesaid.errors import AforesaidError, Invalid
+from aforesaid.errors import AforesaidError, Invalid, Refused
 from aforesaid.http import body as bodies
 from aforesaid.model import Caller, Frozen
 
@@ -64,7 +65,7 @@ class Reply:
         return cls(answer.status, answer.body, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+        raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in self.headers.items()]
         if self.status not in (204, 304):
             raw.append((b"content-length", b"%d" % len(self.body)))
         await send({"type": "http.response.start", "status": self.status, "headers": raw})
@@ -94,6 +95,16 @@ class Call:
         self.raw: bytes = _NO_BODY
         self.query: Any = None
 
+    def told(self, name: str) -> str | None:
+        """The header's text: UTF-8 when it is, as most clients send it, else Latin-1, as the standard has it."""
+        value = self.headers.get(name)
+        if value is None or value.isascii():
+            return value
+        try:
+            return value.encode("latin-1").decode()
+        except UnicodeDecodeError:
+            return value
+
     def once(self) -> Once | None:
         """What the ``Idempotency-Key`` header asks for. *Raises* ``Invalid`` for a blank or long one."""
         key = self.headers.get("idempotency-key")
@@ -119,6 +130,8 @@ class Parameter(Frozen, frozen=True, kw_only=True):
     name: str
     about: str
     example: str | None = None
+    type: Any = str
+    """The msgspec type of its value."""
 
 
 class Endpoint(Frozen, frozen=True, kw_only=True):
@@ -146,6 +159,8 @@ class Endpoint(Frozen, frozen=True, kw_only=True):
     streams: Any = None
     """The msgspec type of the JSON in the events of a streamed answer."""
     gives_headers: tuple[Parameter, ...] = ()
+    gives_also: tuple[tuple[int, Any], ...] = ()
+    """Further statuses whose body is no error's, each with its msgspec type."""
     errors: tuple[int, ...] = ()
     """Statuses of the dialect's error table that this route can answer besides those of its access and body."""
     body_limit: int = limits.BODY_BYTES
@@ -165,6 +180,15 @@ class Dialect(Protocol):
 
     def refuse(self, error: AforesaidError, call: Call | None) -> Reply:
         """The error in the dialect's form."""
+
+    def shape(self, status: int) -> Any:
+        """The msgspec type of an error's JSON body with this status; ``str`` where it is plain text."""
+
+
+class WrongMethod(Refused):
+    """The address is there, but not for this method."""
+
+    code = "method_not_allowed"
 
 
 class Route:
@@ -191,22 +215,21 @@ class Route:
         await reply(scope, receive, send)
 
     async def _answer(self, call: Call) -> Reply | Streamed:
-        endpoint = self.endpoint
-        # A key in a header is looked at before the body: strangers can't make us read.
-        early = self._dialect.secret(call)
-        if endpoint.access != "public" and early is not None:
-            call.caller = await self._caller(call, early)
+        endpoint, dialect = self.endpoint, self._dialect
+        # A key in a header is looked at before the body, and so is that there is none: strangers can't make us read.
+        secret = dialect.secret(call)
+        in_body = secret is None and dialect.lenient_json
+        if endpoint.access != "public" and not in_body:
+            call.caller = await self._caller(call, secret)
         if endpoint.body is not None:
+            bodies.check_content_type(call.scope, "" if dialect.lenient_json else "json")
             call.raw = await bodies.read_body(call.scope, call.receive, endpoint.body_limit)
-            if endpoint.access != "public" and early is None and not self._dialect.lenient_json:
-                call.caller = await self._caller(call, None)
-            bodies.check_content_type(call.scope, "" if self._dialect.lenient_json else "json")
             if self._decoder is not None:
-                call.body = bodies.decode(call.raw, self._decoder, lenient=self._dialect.lenient_json)
-        if endpoint.access != "public" and early is None:
-            call.caller = await self._caller(call, self._dialect.secret(call))
+                call.body = bodies.decode(call.raw, self._decoder, lenient=dialect.lenient_json)
+        if endpoint.access != "public" and in_body:
+            call.caller = await self._caller(call, dialect.secret(call))
         if endpoint.query is not None:
-            call.query = decode_query(QueryParams(call.scope["query_string"]), endpoint.query)
+            call.query = decode_query(call.scope["query_string"], endpoint.query)
         return await endpoint.run(call)
 
     async def _caller(self, call: Call, secret: str | None) -> Caller:
@@ -219,11 +242,20 @@ class Route:
         return caller
 
 
-def decode_query(given: QueryParams, wanted: Any) -> Any:
-    """The query parameters as the struct. A parameter given twice is refused. *Raises* ``Invalid``."""
+def decode_query(raw: bytes, wanted: Any) -> Any:
+    """The query parameters as the struct. One that it knows, given twice, is refused. *Raises* ``Invalid``."""
+    try:
+        given = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS)
+    except UnicodeDecodeError:
+        raise Invalid("must be UTF-8", "query") from None
+    except ValueError:
+        raise Invalid(f"must have at most {QUERY_FIELDS} parameters", "query") from None
+    names = wanted.__struct_encode_fields__
     values: dict[str, str] = {}
-    for name, value in given.multi_items():
-        if name in values and values[name] != value:
+    for name, value in given:
+        if name not in names:
+            continue
+        if values.get(name, value) != value:
             raise Invalid("is given twice", "query", name)
         if "\x00" in value:
             raise Invalid("must not contain the NUL character", "query", name)
@@ -236,5 +268,7 @@ def decode_query(given: QueryParams, wanted: Any) -> Any:
         raise bodies.refusal(str(error), "query") from None
 
 
+QUERY_FIELDS = 100
+"""Parameters of one query."""
 _KEEP_EMPTY = frozenset({"user_id", "owner_id", "conversation_id", "cursor"})
 """Parameters that narrow what is seen: empty, they must be refused, never dropped."""

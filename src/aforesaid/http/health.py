@@ -44,7 +44,7 @@ class Told(msgspec.Struct, kw_only=True):
 ENDPOINTS = (
     Endpoint(
         method="GET", path="/health", run=_health, name="get_health", tag="Server", access="public",
-        summary="Is it up?", gives=Health, errors=(503,),
+        summary="Is it up?", gives=Health, gives_also=((503, Health),),
     ),
     Endpoint(
         method="POST", path="/auth/logout", run=_logout, name="logout", tag="Server", access="public",

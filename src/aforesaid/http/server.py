@@ -5,6 +5,7 @@ uvicorn has no deadline for a request's head and none for a client that reads to
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -14,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from aforesaid.errors import AforesaidError, Invalid, NotFound
 from aforesaid.http.body import Disconnected
-from aforesaid.http.endpoint import Dialect, Endpoint, Reply, Route
+from aforesaid.http.endpoint import Dialect, Endpoint, Reply, Route, WrongMethod
 
 log = logging.getLogger("aforesaid.http")
 
@@ -30,13 +31,23 @@ READ_S = 60.0
 """How long a client may take nothing of an answer that waits for it."""
 KEEP_ALIVE_S = 75
 
+DRAIN_BYTES = 64 << 10
+"""An unread body of at most this length is taken before the answer, so that the connection can go on."""
+LINGER_BYTES = 64 << 20
+"""How much of a longer one is thrown away after the answer, before the connection is closed."""
+LINGER_S = 2.0
+"""And for how long: closed at once, the client might never see the answer."""
+
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 PREFLIGHT_S = "86400"
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with deadlines for slow clients and a limit for heads."""
 
+    head_s = HEAD_S
+    read_s = READ_S
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
     _head_size = 0
@@ -66,11 +77,15 @@ class Protocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                self._refuse(b"501 Not Implemented", b"the only transfer encoding taken is chunked")
+                raise ValueError("unknown transfer encoding")
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._read_timer = self.loop.call_later(READ_S, self._give_up)
+        self._read_timer = self.loop.call_later(self.read_s, self._give_up)
 
     def resume_writing(self) -> None:
         if self._read_timer is not None:
@@ -78,10 +93,16 @@ class Protocol(HttpToolsProtocol):
             self._read_timer = None
         super().resume_writing()
 
+    def _unset_keepalive_if_required(self) -> None:
+        # Bytes between two requests that begin none (blank lines, one by one) get no more time than a head.
+        if self.timeout_keep_alive_task is not None:
+            self._expect_head()
+        super()._unset_keepalive_if_required()
+
     def _expect_head(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(HEAD_S, self._late)
+        self._head_timer = self.loop.call_later(self.head_s, self._late)
 
     def _grow(self, size: int) -> None:
         self._head_size += size
@@ -96,11 +117,15 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _refuse(self, status: bytes, told: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        head = b"HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(head % (status, len(told)) + told)
+        if not self.transport.is_closing() and not self._answering():
+            head = b"HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            self.transport.write(head % (status, len(told)) + told)
         self.transport.close()
+
+    def _answering(self) -> bool:
+        """Whether an answer to an earlier request is on its way: nothing may be written into it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.response_started and not cycle.response_complete
 
     def _give_up(self) -> None:
         self._read_timer = None
@@ -113,8 +138,56 @@ class Protocol(HttpToolsProtocol):
         self._head_timer = self._read_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._answering():
+            self.transport.close()
+        else:
             super().send_400_response(msg)
+
+
+class Incoming:
+    """A request's body on its way in, and whether all of it has come."""
+
+    __slots__ = ("_expects", "_receive", "_size", "whole")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._size: int | None = 0
+        self._expects = False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                self._size = int(value) if value.isdigit() and len(value) < 19 else None
+            elif name == b"transfer-encoding":
+                self._size = None
+            elif name == b"expect":
+                self._expects = True
+        self.whole = self._size == 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            self.whole = True
+        return message
+
+    async def settle(self) -> None:
+        """A short body that nobody wanted has come, so that the connection can go on; a long one is left alone."""
+        if not self.whole and not self._expects and self._size is not None and self._size <= DRAIN_BYTES:
+            await self._drain()
+
+    async def linger(self) -> None:
+        """What the client still sent has been thrown away, within limits: now it can see its answer."""
+        if not self._expects:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        left = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while not self.whole and left > 0:
+                    left -= len((await self()).get("body", b""))
+        except TimeoutError:
+            return
 
 
 class Mounted:
@@ -150,12 +223,14 @@ class Server:
             await self._router(scope, receive, send)
             return
         request_id = _request_id(scope)
+        incoming = Incoming(scope, receive)
         browser = any(name == b"origin" for name, _ in scope["headers"])
         begun = time.perf_counter()
         status = 0
+        closing = False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, closing
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
@@ -165,46 +240,52 @@ class Server:
                 if browser:
                     headers.append((b"access-control-allow-origin", b"*"))
                     headers.append((b"access-control-expose-headers", b"*"))
+                if not incoming.whole:
+                    await incoming.settle()
+                    closing = not incoming.whole
+                    if closing:
+                        headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
+            elif closing and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await incoming.linger()
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         scope["app"] = self  # makes the router raise instead of answering by itself
         scope["state"] = {"request_id": request_id.decode()}
         try:
-            await self._answer(scope, receive, sending)
+            await self._answer(scope, incoming, sending)
         except Disconnected:
             status = 499
         except Exception:
-            log.exception("request %s failed: %s %s", request_id.decode(), scope["method"], scope["path"])
+            log.exception("request %s failed: %s %r", request_id.decode(), scope["method"], scope["path"])
             if status == 0:
                 error = AforesaidError("something went wrong on our side; the log has it under the request id")
-                await self._dialect_of(scope["path"]).refuse(error, None)(scope, receive, sending)
+                await self._dialect_of(scope["path"]).refuse(error, None)(scope, incoming, sending)
         self.requests[status] = self.requests.get(status, 0) + 1
         if log.isEnabledFor(logging.INFO):
             seconds = time.perf_counter() - begun
-            log.info("%s %s %d %.1f ms %s", scope["method"], scope["path"], status, seconds * 1000, request_id.decode())
+            path = scope.get("raw_path", b"").decode("latin-1")
+            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1000, request_id.decode())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":
             await self._preflight(scope, receive, send)
             return
         dialect = self._dialect_of(scope["path"])
-        if "\x00" in scope["path"] or not scope["path"].isprintable():
-            await dialect.refuse(Invalid("must be printable", "path"), None)(scope, receive, send)
+        if not scope["path"].isprintable() or "\ufffd" in scope["path"]:
+            await dialect.refuse(Invalid("must be printable UTF-8", "path"), None)(scope, receive, send)
             return
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
             if error.status_code == 405:
-                methods = self._allowed(scope)
-                reply = dialect.refuse(NotFound("Method"), None)
-                wrong = Reply(
-                    405, reply.body.replace(b"Method not found", b"Method Not Allowed"), headers=reply.headers
-                )
-                wrong.headers["allow"] = methods
-                await wrong(scope, receive, send)
+                reply = dialect.refuse(WrongMethod(f"{scope['method']} is not for this address"), None)
+                reply.headers["allow"] = self._allowed(scope)
             else:
-                await dialect.refuse(NotFound("Route"), None)(scope, receive, send)
+                reply = dialect.refuse(NotFound("Route"), None)
+            await reply(scope, receive, send)
 
     async def _preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What browsers ask before they send a key from another site's page. No cookie is ever looked at."""
@@ -233,7 +314,7 @@ async def _missing(scope: Scope, receive: Receive, send: Send) -> None:
 def _request_id(scope: Scope) -> bytes:
     """The caller's own request id if it is a sane one, else a new one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and 0 < len(value) <= 128 and value.isalnum() | value.replace(b"-", b"").isalnum():
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return bytes(value)
     return b"req_" + secrets.token_hex(12).encode()
 

@@ -18,7 +18,7 @@ from aforesaid.errors import (
     UpstreamFailed,
 )
 from aforesaid.http.body import TooSlow, WrongContentType
-from aforesaid.http.endpoint import Call, Reply
+from aforesaid.http.endpoint import Call, Reply, WrongMethod
 from aforesaid.model import Frozen
 
 
@@ -61,6 +61,7 @@ STATUSES: dict[type[AforesaidError], int] = {
     Invalid: 422,
     WrongContentType: 415,
     TooSlow: 408,
+    WrongMethod: 405,
     NotFound: 404,
     Conflict: 409,
     Unauthenticated: 401,
@@ -97,8 +98,6 @@ def extra_headers(error: AforesaidError) -> dict[str, str]:
         return {"retry-after": str(max(1, round(error.retry_after_s)))}
     if isinstance(error, Unauthenticated):
         return {"www-authenticate": "Bearer"}
-    if isinstance(error, TooLarge) and error.limit == "body":
-        return {"connection": "close"}
     return {}
 
 
@@ -117,6 +116,9 @@ class Mielto:
         if status == 422:
             body = ValidationFault(detail=[_fault(error)])
         return Reply.json(body, status, extra_headers(error))
+
+    def shape(self, status: int) -> Any:
+        return ValidationFault if status == 422 else Detail
 
 
 def _fault(error: AforesaidError) -> Fault:
@@ -159,6 +161,9 @@ class OpenAI:
             kind = "server_error"
         code = "invalid_api_key" if isinstance(error, Unauthenticated) else error.code
         return Reply.json(_openai(error.message, kind, code, param), status, extra_headers(error))
+
+    def shape(self, status: int) -> Any:
+        return OpenAIError
 
 
 def _openai(message: str, kind: str, code: str | None, param: str | None = None) -> OpenAIError:
