@@ -4,6 +4,8 @@ MESSAGE_BYTES = 1 << 20
 """Text of one message, in UTF-8."""
 METADATA_BYTES = 64 << 10
 """JSON of one metadata, settings, tool_calls or attachments value."""
+JSON_DEPTH = 64
+"""How deep such a value may be nested."""
 REQUEST_MESSAGES = 5_000
 """Messages in one request."""
 IMPORT_BODY_BYTES = 64 << 20
