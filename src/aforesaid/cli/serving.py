@@ -42,7 +42,7 @@ class Factory:
         self._settings = settings
 
     def __call__(self) -> ASGIApp:
-        quiet_signals()
+        # No signal is touched here: uvicorn's own handlers are in place when it asks for the application.
         logs(self._settings.log_level)
         return Process(self._settings)
 
