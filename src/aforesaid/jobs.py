@@ -21,8 +21,10 @@ log = logging.getLogger("aforesaid.jobs")
 
 CLAIM = 64
 """Jobs claimed at once."""
-LEASE_S = 120.0
-"""After this, a claimed job that was not finished is due again."""
+LEASE_S = 20.0
+"""After this, a claimed job is due again, unless its runner lives and extended the lease: so soon after a crash."""
+EXTEND_S = 5.0
+"""How often a runner extends the leases of what it is running."""
 ATTEMPTS = 8
 """Tries before a job is set aside as failed."""
 BACKOFF_S = (0.2, 300.0)
@@ -42,11 +44,13 @@ class Runner:
         self._handlers = handlers or HANDLERS
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self.done = 0
         self.failed = 0
 
     def start(self) -> None:
         """Jobs run from now on."""
+        self._stopping = False
         self._task = asyncio.create_task(self._loop(), name="jobs")
 
     async def stop(self) -> None:
@@ -57,8 +61,6 @@ class Runner:
             self._wanted.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-    _stopping = False
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -88,20 +90,36 @@ class Runner:
 
     async def run_once(self) -> int:
         """One batch of due jobs has been claimed and run. *Gives* how many."""
-        claimed = await self._db.write(store.claim_jobs, list(self._handlers), CLAIM, int(LEASE_S * 1e6))
+        claimed = await self._db.write(store.claim_jobs, list(self._handlers), CLAIM, int(LEASE_S * 1e6), ATTEMPTS)
+        if not claimed:
+            return 0
         groups: dict[tuple[int, str | None, int], list[Job]] = {}
         for job in claimed:
             groups.setdefault((job.workspace, job.owner_id, id(self._handlers[job.kind])), []).append(job)
-        for jobs in groups.values():
-            await self._run(self._handlers[jobs[0].kind], jobs)
+        extending = asyncio.create_task(self._extend(claimed), name="leases")
+        try:
+            for jobs in groups.values():
+                await self._run(self._handlers[jobs[0].kind], jobs)
+        finally:
+            extending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await extending
         return len(claimed)
+
+    async def _extend(self, jobs: list[Job]) -> None:
+        while True:
+            await asyncio.sleep(EXTEND_S)
+            with contextlib.suppress(Unavailable):  # then the leases run out, and the jobs are run again
+                await self._db.write(store.extend_leases, jobs, now_us() + int(LEASE_S * 1e6))
 
     async def _run(self, handler: Handler, jobs: list[Job]) -> None:
         try:
             await handler(self._db, jobs)
             self.done += len(jobs)
         except indexing.ScopeChanged:
-            await self._db.write(store.set_jobs_again, [job.id for job in jobs], now_us(), None)
+            await self._db.write(store.set_jobs_again, jobs, now_us(), None, tried=False)
+        except Unavailable as error:  # no fault of theirs; where it is the store, this fails too and the leases run out
+            await self._db.write(store.set_jobs_again, jobs, now_us() + int(POLL_S * 1e6), str(error), tried=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, the job is put back or set aside
             if len(jobs) > 1:  # one of them may be the bad one: each gets a run of its own
                 for job in jobs:
@@ -111,10 +129,10 @@ class Runner:
 
     async def _put_back(self, job: Job, error: Exception) -> None:
         told = f"{type(error).__name__}: {error}"
-        log.warning("job %d (%s) failed at attempt %d: %s", job.id, job.kind, job.attempts + 1, told)
-        if job.attempts + 1 >= ATTEMPTS:
+        log.warning("job %d (%s) failed at attempt %d: %s", job.id, job.kind, job.attempts, told)
+        if job.attempts >= ATTEMPTS:
             self.failed += 1
-            await self._db.write(store.set_jobs_failed, [job.id], told)
+            await self._db.write(store.set_jobs_failed, [job], told)
             return
-        wait_s = min(BACKOFF_S[0] * 2**job.attempts, BACKOFF_S[1]) * random.uniform(0.8, 1.2)
-        await self._db.write(store.set_jobs_again, [job.id], now_us() + int(wait_s * 1e6), told)
+        wait_s = min(BACKOFF_S[0] * 2 ** (job.attempts - 1), BACKOFF_S[1]) * random.uniform(0.8, 1.2)
+        await self._db.write(store.set_jobs_again, [job], now_us() + int(wait_s * 1e6), told)

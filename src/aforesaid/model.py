@@ -215,5 +215,6 @@ class Page(Frozen, Generic[T], frozen=True, kw_only=True):
 
     items: list[T]
     next_cursor: str | None = None
+    prev_cursor: str | None = None
     has_more: bool = False
     total: int | None = None

@@ -10,6 +10,7 @@ import ipaddress
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from aforesaid import limits
 from aforesaid.core import checks
@@ -36,10 +37,6 @@ def new_secret(kind: KeyKind) -> str:
     return f"{'sk' if kind == 'secret' else 'anon'}_{secrets.token_urlsafe(32)}"
 
 
-def _public_part(secret: str) -> str:
-    return f"mk_{hashlib.sha256(b'public:' + secret.encode()).hexdigest()[:16]}"
-
-
 class Keyring:
     """The keys of a deployment, checked against the store and remembered for a moment."""
 
@@ -52,6 +49,10 @@ class Keyring:
     def digest(self, secret: str) -> bytes:
         """What stands for the secret in the store."""
         return hmac.digest(self._pepper, secret.encode("utf-8", "surrogatepass"), "sha256")
+
+    def _public_part(self, secret: str) -> str:
+        """What lists show: keyed like the digest, so that nobody can try guesses of a short secret against it."""
+        return f"mk_{hmac.digest(self._pepper, b'public:' + secret.encode(), 'sha256').hex()[:16]}"
 
     async def caller(self, secret: str | None, *, address: str | None = None, origin: str | None = None) -> Caller:
         """The caller behind a secret.
@@ -122,7 +123,7 @@ class Keyring:
             workspace=workspace.workspace,
             workspace_id=workspace.id,
             kind=kind,
-            key=_public_part(secret),
+            key=self._public_part(secret),
             label=base.label,
             status=base.status,
             permissions=base.permissions,
@@ -154,6 +155,7 @@ def _set_used(tx: Tx, used: dict[tuple[int, str], int]) -> None:
 
 
 def _add_key(tx: Tx, key: ApiKey, digest: bytes) -> None:
+    tx.alone(f"keys {key.workspace}")
     if store.count_keys(tx, key.workspace) >= limits.KEYS:
         raise TooLarge(f"a workspace has at most {limits.KEYS} keys", limit="keys", maximum=limits.KEYS)
     store.add_key(tx, key, digest)
@@ -212,18 +214,24 @@ async def list_keys(db: Database, caller: Caller, skip: int, limit: int) -> tupl
     return await db.read(read)
 
 
-async def set_key(db: Database, keyring: Keyring, key: ApiKey) -> ApiKey:
-    """The key is as given. *Raises* ``Invalid``, ``NotFound``."""
-    check_key(key)
+async def set_key(
+    db: Database, keyring: Keyring, caller: Caller, id: str, change: Callable[[ApiKey], ApiKey]
+) -> ApiKey:
+    """The key is what ``change`` makes of it; two changes at once both count. *Raises* ``Invalid``, ``NotFound``."""
 
-    def change(tx: Tx) -> None:
-        if store.get_key(tx, key.workspace, key.id) is None:
+    def write(tx: Tx) -> ApiKey:
+        tx.alone(f"keys {caller.workspace}")
+        known = store.get_key(tx, caller.workspace, id)
+        if known is None:
             raise NotFound("API key")
-        store.set_key(tx, key)
+        changed = change(known)
+        check_key(changed)
+        store.set_key(tx, changed)
+        return changed
 
-    await db.write(change)
+    changed = await db.write(write)
     keyring.forget()
-    return key
+    return changed
 
 
 async def remove_key(db: Database, keyring: Keyring, caller: Caller, id: str) -> None:

@@ -1,16 +1,19 @@
 """Conversations: made, changed, ended, listed, removed."""
 
+import base64
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
 
 from aforesaid import ids, limits
 from aforesaid.core import checks
-from aforesaid.core.jobs import FORGET_TEXT, INDEX_TEXT, add_index_jobs
+from aforesaid.core.jobs import EXTRACT_MEMORIES, FORGET_TEXT, INDEX_TEXT, add_index_jobs
 from aforesaid.errors import Invalid, NotFound
 from aforesaid.model import Caller, Conversation, Draft, Json, Page
 from aforesaid.store import conversations as store
-from aforesaid.store import jobs
+from aforesaid.store import jobs, turns, workspaces
+from aforesaid.store import messages as message_store
 from aforesaid.store.conversations import SORTS, Filter
 from aforesaid.store.database import Database, Tx
 
@@ -33,17 +36,22 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     owner_id: str | None | msgspec.UnsetType = msgspec.UNSET
 
 
+def number_of(reference: str | int) -> int | None:
+    """The number that either spelling of an id stands for, whether or not there is such a conversation."""
+    if isinstance(reference, int):
+        return reference
+    if reference.isascii() and reference.isdigit() and len(reference) < 17:
+        return int(reference)
+    return ids.number_of(reference, ids.CONVERSATION)
+
+
 def resolve(tx: Tx, caller: Caller, reference: str | int, *, lock_us: int | None = None) -> Conversation:
     """The conversation behind either spelling of its id, held until the end of the transaction with ``lock_us``.
 
+    It is marked as active at ``lock_us``; with 0 it is held only.
     *Raises* ``NotFound``, the same for what is not there and what is another workspace's.
     """
-    if isinstance(reference, int):
-        number: int | None = reference
-    elif reference.isascii() and reference.isdigit() and len(reference) < 17:
-        number = int(reference)
-    else:
-        number = ids.number_of(reference, ids.CONVERSATION)
+    number = number_of(reference)
     if number is None or not 0 < number <= ids.NUMBER_MASK:
         raise NotFound("Conversation")
     if lock_us is None:
@@ -121,8 +129,10 @@ def changed(conversation: Conversation, change: Change, now: int) -> Conversatio
     status = given.pop("status", None) or None
     if status is not None and status not in STATUSES:
         raise Invalid(f"must be one of {', '.join(STATUSES)}", "status", kind="enum")
-    if status is None and given.get("ended_us") is not None:
-        status = "ended"
+    if status == "active" and given.get("ended_us") is not None:
+        raise Invalid("an active conversation has no end", "ended_at")
+    if status is None and "ended_us" in given and conversation.status != "archived":
+        status = "active" if given["ended_us"] is None else "ended"
     if status == "ended" and given.get("ended_us") is None:
         given["ended_us"] = conversation.ended_us or now
     if status in ("active", "archived") and given.get("ended_us") is None:
@@ -139,12 +149,17 @@ def _collections(values: list[str]) -> tuple[str, ...]:
 
 
 def change(tx: Tx, caller: Caller, reference: str | int, wanted: Change) -> Conversation:
-    """The conversation is changed. With a new owner, its text moves to that owner's index."""
+    """The conversation is changed. With a new owner, everything that was the old one's is the new one's."""
     now = ids.now_us()
     before = resolve(tx, caller, reference, lock_us=now)
     after = changed(before, wanted, now)
     store.set_conversation(tx, after)
+    turns.forget_answers(tx, caller.workspace, after.number)
     if after.owner_id != before.owner_id and before.next_seq > 1:
+        message_store.set_owner(tx, caller.workspace, after.number, before.owner_id, after.owner_id)
+        # A chat of the old owner must not be found to go on here.
+        turns.remove_chains(tx, caller.workspace, after.number)
+        jobs.set_jobs_owner(tx, caller.workspace, after.number, EXTRACT_MEMORIES, after.owner_id)
         _forget(tx, before)
         add_index_jobs(tx, INDEX_TEXT, after, 1, after.next_seq - 1)
     return after
@@ -152,12 +167,25 @@ def change(tx: Tx, caller: Caller, reference: str | int, wanted: Change) -> Conv
 
 def end(tx: Tx, caller: Caller, reference: str | int) -> Conversation:
     """The conversation has ended; its first end stays."""
-    found = resolve(tx, caller, reference, lock_us=ids.now_us())
+    found = resolve(tx, caller, reference, lock_us=0)
     if found.status == "ended" and found.ended_us is not None:
         return found
     after = changed(found, Change(status="ended"), ids.now_us())
     store.set_conversation(tx, after)
     return after
+
+
+async def end_anywhere(db: Database, reference: str) -> None:
+    """The conversation of whatever workspace has ended, if there is one: for calls that carry no key."""
+
+    def run(tx: Tx) -> None:
+        for workspace in workspaces.list_workspaces(tx):
+            nobody = Caller(workspace=workspace.workspace, workspace_id=workspace.id, key_id="", kind="anon")
+            with contextlib.suppress(NotFound):
+                end(tx, nobody, reference)
+                return
+
+    await db.write(run)
 
 
 def remove(tx: Tx, caller: Caller, reference: str | int) -> Conversation:
@@ -204,19 +232,16 @@ async def list_(
 ) -> Page[Conversation]:
     """A page of conversations: by offset when ``skip`` is given (then with ``total``), else behind ``cursor``.
 
-    The cursor is the id of the last conversation of the page before; ``backwards`` gives the page in front of it.
-    *Raises* ``Invalid`` for one that is not there.
+    A cursor tells a place in the order, so the list goes on there when that conversation was changed or removed
+    meanwhile; the id of a conversation is taken too. ``backwards`` gives the page in front of it. The page's
+    ``next_cursor`` stands behind its last item, ``prev_cursor`` in front of its first; None where nothing follows.
+    *Raises* ``Invalid`` for a cursor that is none, or of another order.
     """
     if sort not in SORTS:
         raise Invalid(f"must be one of {', '.join(SORTS)}", "query", "sort_by", kind="enum")
 
     def read(tx: Tx) -> Page[Conversation]:
-        after = None
-        if skip is None and cursor is not None:
-            try:
-                after = resolve(tx, caller, cursor)
-            except NotFound:
-                raise Invalid("is not the id of a conversation", "query", "cursor") from None
+        after = _place_of(tx, caller, cursor, sort) if skip is None and cursor is not None else None
         found = store.list_conversations(
             tx,
             caller.workspace,
@@ -229,9 +254,38 @@ async def list_(
         )
         total = store.count_conversations(tx, caller.workspace, wanted) if skip is not None else None
         more = len(found) > limit
-        items = found[:limit]
-        if backwards:
-            return Page(items=items[::-1], next_cursor=items[0].id if items else None, has_more=more, total=total)
-        return Page(items=items, next_cursor=items[-1].id if more else None, has_more=more, total=total)
+        items = found[:limit][::-1] if backwards else found[:limit]
+        following, leading = (bool(items), more) if backwards else (more, after is not None and bool(items))
+        return Page(
+            items=items,
+            next_cursor=_cursor(items[-1], sort) if following and skip is None else None,
+            prev_cursor=_cursor(items[0], sort) if leading and skip is None else None,
+            has_more=more,
+            total=total,
+        )
 
     return await db.read(read)
+
+
+def _cursor(at: Conversation, sort: str) -> str:
+    """The place of the conversation in a list, as text that says nothing to clients."""
+    raw = msgspec.json.encode((sort, store.place(at, sort), at.number))
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _place_of(tx: Tx, caller: Caller, cursor: str, sort: str) -> tuple[str | int, int]:
+    """The place that a cursor tells. It names no data of anybody: each list is narrowed to the caller's own."""
+    try:
+        found = resolve(tx, caller, cursor)
+        return store.place(found, sort), found.number
+    except NotFound:
+        pass
+    try:
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==")
+        of, place, number = msgspec.json.decode(raw, type=tuple[str, str | int, int])
+    except (ValueError, msgspec.DecodeError):
+        raise Invalid("is not a cursor of this list", "query", "cursor") from None
+    fits = isinstance(place, str) and "\x00" not in place if sort == "title" else isinstance(place, int)
+    if of != sort or not fits or not 0 <= number <= ids.NUMBER_MASK:
+        raise Invalid("is a cursor of another order", "query", "cursor")
+    return place, number

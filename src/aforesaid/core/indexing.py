@@ -6,7 +6,8 @@ Jobs of one scope are done in the order in which they were queued. The packing h
 import asyncio
 from collections.abc import Iterable
 
-from aforesaid.core.jobs import FORGET_TEXT, INDEX_TEXT, REINDEX_TEXT
+from aforesaid import ids
+from aforesaid.core.jobs import FORGET_TEXT, INDEX_TEXT
 from aforesaid.core.textindex import BLOCK_MESSAGES, Entry, merge, pack, unpack, without
 from aforesaid.model import Job
 from aforesaid.store import conversations as conversation_store
@@ -22,7 +23,10 @@ SLICE_MESSAGES = 2_000
 
 
 class ScopeChanged(Exception):
-    """Another runner replaced blocks meanwhile: the work is done again."""
+    """Another runner replaced blocks, or the jobs are not ours any more: nothing was changed, what is left runs again.
+
+    Jobs are lost to another runner when their lease ran out, and altogether when their conversation is removed.
+    """
 
 
 async def run(db: Database, jobs: list[Job]) -> None:
@@ -55,7 +59,7 @@ async def _index(db: Database, workspace: int, owner_id: str, jobs: list[Job]) -
                 blocks += await asyncio.to_thread(_packed, entries)
                 entries = []
     blocks += await asyncio.to_thread(_packed, entries)
-    await db.write(_add, workspace, owner_id, blocks, [job.id for job in jobs])
+    await db.write(_add, workspace, owner_id, blocks, jobs)
 
 
 def _entries(tx: Tx, workspace: int, owner_id: str, conversation: int, first: int, last: int) -> list[Entry]:
@@ -74,27 +78,34 @@ def _packed(entries: list[Entry]) -> list[tuple[int, bytes]]:
     return out
 
 
-def _add(tx: Tx, workspace: int, owner_id: str, blocks: list[tuple[int, bytes]], done: list[int]) -> None:
+def _add(tx: Tx, workspace: int, owner_id: str, blocks: list[tuple[int, bytes]], done: list[Job]) -> None:
+    if not job_store.remove_jobs(tx, done):
+        raise ScopeChanged
     if blocks:
         texts.add_blocks(tx, workspace, owner_id, blocks)
-    job_store.remove_jobs(tx, done)
 
 
 async def _remove(db: Database, workspace: int, owner_id: str, job: Job) -> None:
-    """What the job names is out of the index; changed messages are in it as they are now."""
+    """What the job names is out of the index, but for what the owner's conversation holds of it now.
+
+    So a conversation that came back to its owner is whole, in whatever order its jobs are run.
+    """
     conversation = job.payload["conversation"]
-    seqs: list[int] = job.payload.get("seqs", []) if job.kind == REINDEX_TEXT else []
 
     def read(tx: Tx) -> tuple[int, list[tuple[int, bytes]], list[Entry]]:
         generation, _ = texts.get_scope(tx, workspace, owner_id)
-        entries = [entry for seq in seqs for entry in _entries(tx, workspace, owner_id, conversation, seq, seq)]
+        if job.kind == FORGET_TEXT:
+            entries = _entries(tx, workspace, owner_id, conversation, 1, ids.NUMBER_MASK)
+        else:
+            entries = [entry for seq in seqs for entry in _entries(tx, workspace, owner_id, conversation, seq, seq)]
         return generation, texts.list_blocks(tx, workspace, owner_id), entries
 
+    seqs: list[int] = job.payload.get("seqs", [])
     generation, blocks, entries = await db.read(read)
     gone = None if job.kind == FORGET_TEXT else {(conversation, seq) for seq in seqs}
     old, new = await asyncio.to_thread(_without, blocks, conversation, gone)
-    new += _packed(entries)
-    await db.write(_replace, workspace, owner_id, generation, old, new, [job.id])
+    new += await asyncio.to_thread(_packed, entries)
+    await db.write(_replace, workspace, owner_id, generation, old, new, [job])
 
 
 def _without(
@@ -123,15 +134,14 @@ def _replace(
     generation: int,
     old: list[int],
     new: list[tuple[int, bytes]],
-    done: Iterable[int],
+    done: Iterable[Job],
 ) -> None:
-    if texts.lock_scope(tx, workspace, owner_id)[0] != generation:
+    if texts.lock_scope(tx, workspace, owner_id)[0] != generation or not job_store.remove_jobs(tx, done):
         raise ScopeChanged
     if old:
         texts.replace_blocks(tx, workspace, owner_id, old, new)
     elif new:
         texts.add_blocks(tx, workspace, owner_id, new)
-    job_store.remove_jobs(tx, list(done))
 
 
 async def _fold(db: Database, workspace: int, owner_id: str) -> None:

@@ -1,6 +1,6 @@
 """Messages: stored once however often they come, in order, by whoever said them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from aforesaid.model import Caller, Conversation, Draft, Json, Message, Page, St
 from aforesaid.store import conversations as conversation_store
 from aforesaid.store import jobs as job_store
 from aforesaid.store import messages as store
+from aforesaid.store import turns as turn_store
 from aforesaid.store.database import Database, Tx
 from aforesaid.store.messages import SORTS, Filter
 
@@ -20,6 +21,14 @@ ASSISTANT = "assistant"
 SENDER_POLICIES = ("report", "strict")
 
 __all__ = ["SORTS", "Filter"]
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export says of a message beyond its draft: the id that it has, free in this workspace; its rating."""
+
+    id: str | None = None
+    rating: int = 0
+    updated_us: int | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,27 +96,33 @@ def add(
     enable_memories: bool = False,
     sender_policy: str | None = None,
     into_ended: bool = False,
+    restored: Mapping[int, Restored] | None = None,
+    touched_us: int | None = None,
 ) -> Stored:
     """Every draft stands in the conversation once: new ones at its end, known ones where they were.
 
-    *Gives* the messages at the drafts' places. *Raises* ``NotFound``; ``Invalid`` when the conversation has ended
-    (unless ``into_ended``) and something is new, or when a sender changes role under the strict policy.
+    *Takes* ``restored``, more about drafts by their places; ``touched_us``, up to when the conversation was active if
+    that is not now. *Gives* the messages at the drafts' places. *Raises* ``NotFound``; ``Invalid`` when the
+    conversation has ended (unless ``into_ended``) and something is new, or when a sender changes role under the
+    strict policy.
     """
     now = ids.now_us()
-    conversation = conversations.resolve(tx, caller, reference, lock_us=now)
-    known, new = _sorted_out(tx, conversation, drafts)
+    conversation = conversations.resolve(tx, caller, reference, lock_us=0)  # what adds nothing leaves no trace
+    more = restored or {}
+    prints, known, new = _sorted_out(tx, conversation, drafts, more)
     if new and conversation.status == "ended" and not into_ended:
         raise Invalid("the conversation has ended", "conversation_id")
-    made = _made(tx, conversation, [drafts[i] for i in new], now)
+    made = _made(tx, conversation, [(drafts[i], more.get(i)) for i in new], now)
     notes = _participants(tx, conversation, made, new, sender_policy)
     at: dict[int, Message] = dict(zip(new, made, strict=True))
     if made:
-        store.add_messages(tx, [(message, identity(drafts[i])) for i, message in at.items()])
+        store.add_messages(tx, [(message, prints[i]) for i, message in at.items()])
         last_us = max(message.created_us for message in made)
         if conversation.last_message_us is not None:
             last_us = max(last_us, conversation.last_message_us)
         next_seq = conversation.next_seq + len(made)
-        conversation_store.set_grown(tx, caller.workspace, conversation.number, next_seq, len(made), last_us)
+        active_us = now if touched_us is None else touched_us
+        conversation_store.set_grown(tx, caller.workspace, conversation.number, next_seq, len(made), last_us, active_us)
         add_index_jobs(tx, INDEX_TEXT, conversation, conversation.next_seq, next_seq - 1)
         if enable_memories:
             add_index_jobs(tx, EXTRACT_MEMORIES, conversation, conversation.next_seq, next_seq - 1)
@@ -134,7 +149,8 @@ def add_batch(
     at: dict[int, Message] = {}
     created = duplicates = 0
     notes: list[Json] = []
-    for reference, rows in by_conversation.items():
+    # In one order for everybody, so that two batches can't each hold what the other waits for.
+    for reference, rows in sorted(by_conversation.items(), key=lambda item: conversations.number_of(item[0]) or 0):
         drafts = [batch[i][1] for i in rows]
         stored = add(tx, caller, reference, drafts, enable_memories=enable_memories, sender_policy=sender_policy)
         at.update(zip(rows, stored.messages, strict=True))
@@ -144,10 +160,13 @@ def add_batch(
     return Stored(messages=[at[i] for i in range(len(batch))], created=created, duplicates=duplicates, notes=notes)
 
 
-def _sorted_out(tx: Tx, conversation: Conversation, drafts: Sequence[Draft]) -> tuple[dict[int, int], list[int]]:
-    """The known drafts with the place they have, and the new ones.
+def _sorted_out(
+    tx: Tx, conversation: Conversation, drafts: Sequence[Draft], restored: Mapping[int, Restored]
+) -> tuple[list[bytes | None], dict[int, int], list[int]]:
+    """(fingerprints to store, the known drafts with the place they have, the new ones).
 
-    A draft that repeats one of this batch has the place -1 - i, where i is the one it repeats.
+    A draft that repeats one of this batch has the place -1 - i, where i is the one it repeats. A restored id is an
+    identity of its own: where nothing else names the message, its words never make it another's repetition.
     """
     prints = [identity(draft) for draft in drafts]
     stored: dict[bytes, int] = {}
@@ -160,28 +179,30 @@ def _sorted_out(tx: Tx, conversation: Conversation, drafts: Sequence[Draft]) -> 
     for i, fingerprint in enumerate(prints):
         if fingerprint is None:
             new.append(i)
-        elif fingerprint in stored:
-            known[i] = stored[fingerprint]
-        elif fingerprint in first:
-            known[i] = -1 - first[fingerprint]
-        else:
+        elif fingerprint not in stored and fingerprint not in first:
             first[fingerprint] = i
             new.append(i)
-    return known, new
+        elif i in restored and restored[i].id and drafts[i].external_id is None and drafts[i].checksum is None:
+            prints[i] = None
+            new.append(i)
+        else:
+            known[i] = stored[fingerprint] if fingerprint in stored else -1 - first[fingerprint]
+    return prints, known, new
 
 
-def _made(tx: Tx, conversation: Conversation, drafts: list[Draft], now: int) -> list[Message]:
+def _made(tx: Tx, conversation: Conversation, drafts: list[tuple[Draft, Restored | None]], now: int) -> list[Message]:
     """The messages of the new drafts, at the end of the conversation."""
     if not drafts:
         return []
     assistant = ASSISTANT
-    if conversation.next_seq > 1 and any(d.sender_id is None and d.role == "assistant" for d in drafts):
+    if conversation.next_seq > 1 and any(d.sender_id is None and d.role == "assistant" for d, _ in drafts):
         pairs = conversation_store.list_participants(tx, conversation.workspace, conversation.number)
         assistant = next((sender for sender, role in pairs if role == "assistant"), ASSISTANT)
     filled = {"user": conversation.owner_id or "user", "assistant": assistant}
     out = []
     seq = conversation.next_seq
-    for draft, id in zip(drafts, ids.new_ids(ids.MESSAGE, len(drafts)), strict=True):
+    for (draft, restored), fresh in zip(drafts, ids.new_ids(ids.MESSAGE, len(drafts)), strict=True):
+        id = restored.id if restored and restored.id else fresh
         number = ids.number_of(id, ids.MESSAGE)
         assert number is not None
         out.append(
@@ -197,7 +218,7 @@ def _made(tx: Tx, conversation: Conversation, drafts: list[Draft], now: int) -> 
                 content=draft.content,
                 message_type=draft.message_type,
                 created_us=now if draft.created_us is None else draft.created_us,
-                updated_us=now,
+                updated_us=restored.updated_us if restored and restored.updated_us is not None else now,
                 sent_us=draft.sent_us,
                 owner_id=draft.owner_id or conversation.owner_id,
                 external_id=draft.external_id,
@@ -207,6 +228,7 @@ def _made(tx: Tx, conversation: Conversation, drafts: list[Draft], now: int) -> 
                 tool_calls=draft.tool_calls,
                 attachments=draft.attachments,
                 meta_data=draft.meta_data,
+                rating=restored.rating if restored else 0,
                 incomplete=draft.incomplete,
             )
         )
@@ -217,25 +239,24 @@ def _made(tx: Tx, conversation: Conversation, drafts: list[Draft], now: int) -> 
 def _participants(
     tx: Tx, conversation: Conversation, made: list[Message], rows: list[int], policy: str | None
 ) -> list[Json]:
-    """The new (sender, role) pairs are kept, and rows whose sender changed role are reported."""
-    pairs: dict[tuple[str, str], int] = {}
-    for i, message in enumerate(made):
-        pairs.setdefault((message.sender_id, message.role), i)
-    if not pairs:
+    """The new (sender, role) pairs are kept, and every row whose sender had another role first is reported."""
+    if not made:
         return []
-    roles: dict[str, str] = {}
-    known: set[tuple[str, str]] = set()
+    known: list[tuple[str, str]] = []
     if conversation.next_seq > 1:
-        known = set(conversation_store.list_participants(tx, conversation.workspace, conversation.number))
-        for sender, role in sorted(known):
-            roles.setdefault(sender, role)
+        known = conversation_store.list_participants(tx, conversation.workspace, conversation.number)
+    roles: dict[str, str] = {}
+    for sender, role in known:
+        roles.setdefault(sender, role)
     notes: list[Json] = []
-    fresh = []
-    for (sender, role), i in pairs.items():
+    fresh: dict[tuple[str, str], int] = {}
+    for row, message in zip(rows, made, strict=True):
+        sender, role = message.sender_id, message.role
         if roles.setdefault(sender, role) != role:
-            notes.append({"row": rows[i], "sender_id": sender, "role": role, "known_role": roles[sender]})
-        if (sender, role) not in known:
-            fresh.append((sender, role, made[i].seq))
+            notes.append({"row": row, "sender_id": sender, "role": role, "known_role": roles[sender]})
+        fresh.setdefault((sender, role), message.seq)
+    for pair in known:
+        fresh.pop(pair, None)
     if policy is None:
         policy = str((conversation.settings or {}).get("sender_policy") or "report")
     if notes and policy == "strict":
@@ -243,7 +264,8 @@ def _participants(
             f"row {n['row']}: {n['sender_id']!r} is {n['known_role']}, not {n['role']}" for n in notes[:20]
         )
         raise Invalid(f"a sender keeps one role in a conversation: {told}", "content", notes[0]["row"], "sender_id")
-    conversation_store.add_participants(tx, conversation.workspace, conversation.number, fresh)
+    pairs = [(sender, role, seq) for (sender, role), seq in fresh.items()]
+    conversation_store.add_participants(tx, conversation.workspace, conversation.number, pairs)
     return notes
 
 
@@ -262,8 +284,7 @@ def resolve(tx: Tx, caller: Caller, reference: str | int) -> Message:
 
 def change(tx: Tx, caller: Caller, reference: str | int, wanted: Change) -> Message:
     """The message is changed, and the index follows when its text or sender did. *Raises* ``NotFound``, ``Invalid``."""
-    before = resolve(tx, caller, reference)
-    conversation = conversations.resolve(tx, caller, before.conversation, lock_us=ids.now_us())
+    conversation, before = _locked(tx, caller, reference)
     given = {name: value for name in wanted.__struct_fields__ if (value := getattr(wanted, name)) is not msgspec.UNSET}
     after = msgspec.structs.replace(before, **given, updated_us=ids.now_us())
     check_draft(
@@ -280,6 +301,8 @@ def change(tx: Tx, caller: Caller, reference: str | int, wanted: Change) -> Mess
     if (after.sender_id, after.role) != (before.sender_id, before.role):
         pairs = [(after.sender_id, after.role, after.seq)]
         conversation_store.add_participants(tx, caller.workspace, after.conversation, pairs)
+        _hear(tx, before)
+    turn_store.forget_answers(tx, caller.workspace, after.conversation)
     if (after.content, after.sender_id, after.role) != (before.content, before.sender_id, before.role):
         _reindex(tx, conversation, [after.seq])
     return after
@@ -287,11 +310,24 @@ def change(tx: Tx, caller: Caller, reference: str | int, wanted: Change) -> Mess
 
 def remove(tx: Tx, caller: Caller, reference: str | int) -> Message:
     """The message is gone; its text leaves the index by a job. *Raises* ``NotFound``."""
-    found = resolve(tx, caller, reference)
-    conversation = conversations.resolve(tx, caller, found.conversation, lock_us=ids.now_us())
+    conversation, found = _locked(tx, caller, reference)
     store.remove_message(tx, caller.workspace, found.conversation, found.seq)
+    _hear(tx, found)
+    turn_store.forget_answers(tx, caller.workspace, found.conversation)
     _reindex(tx, conversation, [found.seq])
     return found
+
+
+def _locked(tx: Tx, caller: Caller, reference: str | int) -> tuple[Conversation, Message]:
+    """The message and its conversation, which is held: what is read here is not being changed by another."""
+    number = resolve(tx, caller, reference).conversation
+    conversation = conversations.resolve(tx, caller, number, lock_us=ids.now_us())
+    return conversation, resolve(tx, caller, reference)
+
+
+def _hear(tx: Tx, gone: Message) -> None:
+    """Whoever spoke in this message only is no participant any more."""
+    conversation_store.remove_unheard(tx, gone.workspace, gone.conversation, gone.sender_id, gone.role)
 
 
 def _reindex(tx: Tx, conversation: Conversation, seqs: list[int]) -> None:
@@ -325,7 +361,7 @@ async def get_status(db: Database, caller: Caller, reference: str | int) -> tupl
     def read(tx: Tx) -> tuple[Message, dict[str, str]]:
         found = resolve(tx, caller, reference)
         states = {}
-        for job in job_store.list_jobs(tx, caller.workspace, conversation=found.conversation, limit=limits.PAGE):
+        for job in job_store.list_jobs(tx, caller.workspace, conversation=found.conversation):
             first, last = job.payload.get("first", 0), job.payload.get("last", -1)
             if first <= found.seq <= last or found.seq in job.payload.get("seqs", ()):
                 states[job.kind] = str(job.state)

@@ -1,4 +1,4 @@
-"""Writes that a client may repeat: the answer to an ``Idempotency-Key`` is kept with what it did, in one transaction."""
+"""Writes that a client may repeat: the answer to an ``Idempotency-Key`` is kept in the transaction of what it did."""
 
 import zlib
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from aforesaid.errors import Conflict, Unavailable
 from aforesaid.ids import now_us
-from aforesaid.model import Caller, Frozen
+from aforesaid.model import Caller, Conversation, Frozen, Message, Stored
 from aforesaid.store.database import Clash, Database, Tx
 from aforesaid.store.turns import add_answer, get_answer
 
@@ -37,7 +37,8 @@ async def write(
 ) -> Answer:
     """``fn`` ran and its answer is rendered; under a known key, nothing ran and the first answer is given again.
 
-    *Raises* ``Conflict`` when the key was used for another request.
+    *Raises* ``Conflict`` when the key was used for another request, or when its answer is not kept any more because
+    what it told of was changed or removed.
     """
 
     def run(tx: Tx) -> Answer:
@@ -48,13 +49,25 @@ async def write(
             raise Conflict("this Idempotency-Key was used for another request")
         if kept is not None:
             _, status, headers, body = kept
+            if not body:
+                raise Conflict("this Idempotency-Key was answered; what it was about has been changed or removed since")
             return Answer(status=status, headers=headers, body=zlib.decompress(body), replayed=True)
-        answer = render(fn(tx))
-        packed = zlib.compress(answer.body, 1)
-        add_answer(tx, caller.workspace, once.key, once.digest, answer.status, answer.headers, packed, now_us())
+        outcome = fn(tx)
+        answer = render(outcome)
+        packed, about = zlib.compress(answer.body, 1), _about(outcome)
+        add_answer(tx, caller.workspace, once.key, once.digest, answer.status, answer.headers, packed, now_us(), about)
         return answer
 
     return await again(db, run)
+
+
+def _about(outcome: object) -> set[int]:
+    """The conversations that an answer with this outcome tells of."""
+    if isinstance(outcome, Stored):
+        return {message.conversation for message in outcome.messages}
+    if isinstance(outcome, Message):
+        return {outcome.conversation}
+    return {outcome.number} if isinstance(outcome, Conversation) else set()
 
 
 async def again(db: Database, fn: Callable[[Tx], R]) -> R:

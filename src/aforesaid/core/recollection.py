@@ -17,6 +17,7 @@ from aforesaid.core.recall import Query, Ranked, rank
 from aforesaid.core.textindex import Index
 from aforesaid.errors import Invalid
 from aforesaid.model import Caller, Hit, Json, Message
+from aforesaid.store import conversations as conversation_store
 from aforesaid.store import messages as message_store
 from aforesaid.store import texts
 from aforesaid.store.database import Database, Tx
@@ -127,7 +128,9 @@ class Recollection:
         depth = wanted.limit * FILTERED_FACTOR if filtered else wanted.limit
         ranked = self.rank(tx, caller.workspace, owner_id or "", query, depth, exclude)
         places = [(item.conversation, item.seq) for item in ranked]
-        messages = message_store.get_messages_at(tx, caller.workspace, places)
+        # The index may be a moment behind: what went to another owner since is not this one's to see.
+        own = conversation_store.list_owned(tx, caller.workspace, owner_id or "", {at for at, _ in places})
+        messages = message_store.get_messages_at(tx, caller.workspace, [at for at in places if at[0] in own])
         hits = []
         for item in ranked:
             message = messages.get((item.conversation, item.seq))

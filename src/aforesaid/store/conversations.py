@@ -1,5 +1,6 @@
 """Conversations and their participants."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from aforesaid.model import Conversation
 from aforesaid.store.database import Row, Tx, escaped, marks, slices
 from aforesaid.store.rows import from_text, text_tuple, to_text
+from aforesaid.store.turns import forget_answers
 
 _NAMES = (
     "workspace number id owner_id session_id title summary status is_public collections meta_data settings ended_us "
@@ -112,8 +114,20 @@ def get_conversations(tx: Tx, workspace: int, numbers: list[int]) -> dict[int, C
     return out
 
 
+def list_owned(tx: Tx, workspace: int, owner_id: str, numbers: Collection[int]) -> set[int]:
+    """Those of the numbered conversations that are the owner's."""
+    out: set[int] = set()
+    for part in slices(list(numbers)):
+        sql = f"select number from conversation where workspace = ? and owner_id = ? and number in ({marks(len(part))})"
+        out.update(row[0] for row in tx.rows(sql, workspace, owner_id, *part))
+    return out
+
+
 def lock_conversation(tx: Tx, workspace: int, number: int, now: int) -> Conversation | None:
-    """The conversation, held by this transaction until its end: its sequence can't move under us."""
+    """The conversation, held by this transaction until its end: its sequence can't move under us.
+
+    It was active until ``now`` at least; with 0 that stays as it is.
+    """
     sql = (
         f"update conversation set updated_us = case when updated_us > ? then updated_us else ? end "
         f"where workspace = ? and number = ? returning {_COLUMNS}"
@@ -142,21 +156,29 @@ def set_conversation(tx: Tx, changed: Conversation) -> None:
     )
 
 
-def set_grown(tx: Tx, workspace: int, number: int, next_seq: int, added: int, last_us: int | None) -> None:
-    """The conversation has ``added`` messages more, up to before ``next_seq``; ``last_us`` is its newest time."""
+def set_grown(
+    tx: Tx, workspace: int, number: int, next_seq: int, added: int, last_us: int | None, touched_us: int
+) -> None:
+    """The conversation has ``added`` messages more, up to before ``next_seq``; ``last_us`` is its newest time.
+
+    It was active until ``touched_us`` at least.
+    """
     tx.run(
-        "update conversation set next_seq = ?, message_count = message_count + ?, last_message_us = ? "
-        "where workspace = ? and number = ?",
+        "update conversation set next_seq = ?, message_count = message_count + ?, last_message_us = ?, "
+        "updated_us = case when updated_us > ? then updated_us else ? end where workspace = ? and number = ?",
         next_seq,
         added,
         last_us,
+        touched_us,
+        touched_us,
         workspace,
         number,
     )
 
 
 def remove_conversation(tx: Tx, workspace: int, number: int) -> None:
-    """The conversation is gone with its messages, participants, turns, receipts and waiting jobs."""
+    """The conversation is gone with its messages, participants, turns, receipts, kept answers and waiting jobs."""
+    forget_answers(tx, workspace, number)
     for table in ("message", "participant", "turn_chain", "receipt", "job"):
         tx.run(f"delete from {table} where workspace = ? and conversation = ?", workspace, number)
     tx.run("delete from conversation where workspace = ? and number = ?", workspace, number)
@@ -183,9 +205,16 @@ def _matching(tx: Tx, workspace: int, wanted: Filter) -> tuple[str, list[Any]]:
         sql += f" and title {tx.like} ? escape '\\'"
         parameters.append(f"%{escaped(wanted.search)}%")
     if wanted.collection_id is not None:
-        sql += " and collections like ? escape '\\'"
-        parameters.append(f"%{escaped(to_text(wanted.collection_id) or '')}%")
+        sql += f" and {tx.holds.format('collections')}"
+        parameters.append(wanted.collection_id)
     return sql, parameters
+
+
+def place(conversation: Conversation, sort: str) -> str | int:
+    """What the conversation is sorted by."""
+    if sort == "title":
+        return conversation.title or ""
+    return {"id": conversation.number, "updated_at": conversation.updated_us}.get(sort, conversation.created_us)
 
 
 def list_conversations(
@@ -195,19 +224,19 @@ def list_conversations(
     *,
     sort: str = "updated_at",
     descending: bool = True,
-    after: Conversation | None = None,
+    after: tuple[str | int, int] | None = None,
     skip: int = 0,
     limit: int,
 ) -> list[Conversation]:
-    """Conversations in order, ties by number; those behind ``after`` or after ``skip`` of them."""
+    """Conversations in order, ties by number; those behind ``after`` or after ``skip`` of them.
+
+    *Takes* ``after``: the ``place`` of a conversation in that order, and its number. It need not be there any more.
+    """
     where, parameters = _matching(tx, workspace, wanted)
     column, way, than = SORTS[sort], "desc" if descending else "asc", "<" if descending else ">"
     if after is not None:
-        place = {"id": after.number, "updated_at": after.updated_us, "created_at": after.created_us}.get(
-            sort, after.title or ""
-        )
         where += f" and ({column} {than} ? or ({column} = ? and number {than} ?))"
-        parameters += [place, place, after.number]
+        parameters += [after[0], after[0], after[1]]
     sql = f"select {_COLUMNS} from conversation where {where} order by {column} {way}, number {way} limit ? offset ?"
     return [_conversation(row) for row in tx.rows(sql, *parameters, limit, skip)]
 
@@ -221,8 +250,24 @@ def count_conversations(tx: Tx, workspace: int, wanted: Filter) -> int:
 
 def list_participants(tx: Tx, workspace: int, conversation: int) -> list[tuple[str, str]]:
     """The (sender, role) pairs of the conversation, first speaker first."""
-    sql = "select sender_id, role from participant where workspace = ? and conversation = ? order by first_seq"
+    sql = (
+        "select sender_id, role from participant where workspace = ? and conversation = ? "
+        "order by first_seq, sender_id, role"
+    )
     return [(row[0], row[1]) for row in tx.rows(sql, workspace, conversation)]
+
+
+def remove_unheard(tx: Tx, workspace: int, conversation: int, sender_id: str, role: str) -> None:
+    """The (sender, role) pair is no participant any more if no message of the conversation is theirs."""
+    tx.run(
+        "delete from participant where workspace = ? and conversation = ? and sender_id = ? and role = ? "
+        "and not exists (select 1 from message m where m.workspace = participant.workspace and m.conversation = "
+        "participant.conversation and m.sender_id = participant.sender_id and m.role = participant.role)",
+        workspace,
+        conversation,
+        sender_id,
+        role,
+    )
 
 
 def add_participants(tx: Tx, workspace: int, conversation: int, pairs: list[tuple[str, str, int]]) -> None:

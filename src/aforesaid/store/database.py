@@ -24,7 +24,9 @@ class Tx(Protocol):
     skip_locked: str
     """Ends a select that claims rows: rows that another transaction holds are passed over."""
     like: str
-    """The operator of a case-insensitive match; patterns escape with a backslash."""
+    """The operator of a match that ignores the case of ASCII letters; patterns escape with a backslash."""
+    holds: str
+    """The condition that the JSON list in column ``{}`` has an item equal to the parameter."""
 
     def rows(self, sql: str, *parameters: object) -> list[Row]:
         """All rows of a query."""

@@ -6,6 +6,8 @@ nobody runs yet stays ``parked``.
 
 from collections.abc import Iterable
 
+import msgspec
+
 from aforesaid.ids import now_us
 from aforesaid.model import Job, Json
 from aforesaid.store.database import Row, Tx, marks, slices
@@ -17,6 +19,7 @@ _COLUMNS = (
 
 ERROR_MAX = 500
 """Characters of a failure that are kept."""
+DIED = "its runner ended without a word each time"
 
 
 def _job(row: Row) -> Job:
@@ -55,14 +58,24 @@ def add_job(
     tx.wake()
 
 
-def claim_jobs(tx: Tx, kinds: Iterable[str], limit: int, lease_us: int) -> list[Job]:
+def claim_jobs(tx: Tx, kinds: Iterable[str], limit: int, lease_us: int, attempts: int) -> list[Job]:
     """Up to ``limit`` due jobs of these kinds, oldest first, leased to the caller until the lease runs out.
 
-    A job whose lease ran out is due again: its runner died. Jobs of an owner wait while others of the same owner are
-    running, so that they are done in order.
+    A job whose lease ran out is due again: its runner died. One that this happened to ``attempts`` times is failed.
+    Jobs of an owner wait while others of the same owner are running, so that they are done in order.
+
+    *Gives* them as they are now; their ``attempts`` tell this claim from a later one.
     """
     now, wanted = now_us(), list(kinds)
     tx.alone("claim")
+    tx.run(
+        "update job set state = 'failed', lease_until_us = null, error = ?, updated_us = ? "
+        "where state = 'running' and lease_until_us < ? and attempts >= ?",
+        DIED,
+        now,
+        now,
+        attempts,
+    )
     rows = tx.rows(
         f"select {_COLUMNS} from job where state in ('queued', 'running') and run_at_us <= ? "
         f"and (lease_until_us is null or lease_until_us < ?) and kind in ({marks(len(wanted))}) "
@@ -75,7 +88,12 @@ def claim_jobs(tx: Tx, kinds: Iterable[str], limit: int, lease_us: int) -> list[
         now,
         limit,
     )
-    jobs = [_job(row) for row in rows]
+    jobs = [
+        msgspec.structs.replace(
+            job, state="running", attempts=job.attempts + 1, lease_until_us=now + lease_us, updated_us=now
+        )
+        for job in map(_job, rows)
+    ]
     for part in slices([job.id for job in jobs]):
         tx.run(
             f"update job set state = 'running', attempts = attempts + 1, lease_until_us = ?, updated_us = ? "
@@ -87,35 +105,57 @@ def claim_jobs(tx: Tx, kinds: Iterable[str], limit: int, lease_us: int) -> list[
     return jobs
 
 
-def remove_jobs(tx: Tx, ids: list[int]) -> None:
-    """The jobs are done."""
-    for part in slices(ids):
-        tx.run(f"delete from job where id in ({marks(len(part))})", *part)
+_CLAIMED = "id = ? and attempts = ? and state = 'running'"
+"""The job is still of this claim: it was neither removed nor claimed by another runner when a lease ran out."""
 
 
-def set_jobs_again(tx: Tx, ids: list[int], run_at_us: int, error: str | None) -> None:
-    """The jobs wait until then for their next attempt."""
-    for part in slices(ids):
+def remove_jobs(tx: Tx, jobs: Iterable[Job]) -> bool:
+    """The jobs are done. *Gives* False when one of them was not of this claim any more: then take all back."""
+    return all(tx.run(f"delete from job where {_CLAIMED}", job.id, job.attempts) for job in jobs)
+
+
+def extend_leases(tx: Tx, jobs: Iterable[Job], until_us: int) -> None:
+    """Those of the jobs that are still of this claim are leased until then."""
+    for job in jobs:
+        tx.run(f"update job set lease_until_us = ? where {_CLAIMED}", until_us, job.id, job.attempts)
+
+
+def set_jobs_again(tx: Tx, jobs: Iterable[Job], run_at_us: int, error: str | None, *, tried: bool = True) -> None:
+    """Those of the jobs that are still of this claim wait until then. Not ``tried``, this was no attempt."""
+    for job in jobs:
         tx.run(
-            f"update job set state = 'queued', lease_until_us = null, run_at_us = ?, error = ?, updated_us = ? "
-            f"where id in ({marks(len(part))})",
+            f"update job set state = 'queued', lease_until_us = null, run_at_us = ?, error = ?, updated_us = ?, "
+            f"attempts = attempts - ? where {_CLAIMED}",
             run_at_us,
             error and error[:ERROR_MAX],
             now_us(),
-            *part,
+            0 if tried else 1,
+            job.id,
+            job.attempts,
         )
 
 
-def set_jobs_failed(tx: Tx, ids: list[int], error: str) -> None:
-    """The jobs are dead letters: kept, visible, not run again by themselves."""
-    for part in slices(ids):
+def set_jobs_failed(tx: Tx, jobs: Iterable[Job], error: str) -> None:
+    """Those of the jobs that are still of this claim are dead letters: kept, visible, not run again by themselves."""
+    for job in jobs:
         tx.run(
-            f"update job set state = 'failed', lease_until_us = null, error = ?, updated_us = ? "
-            f"where id in ({marks(len(part))})",
+            f"update job set state = 'failed', lease_until_us = null, error = ?, updated_us = ? where {_CLAIMED}",
             error[:ERROR_MAX],
             now_us(),
-            *part,
+            job.id,
+            job.attempts,
         )
+
+
+def set_jobs_owner(tx: Tx, workspace: int, conversation: int, kind: str, owner_id: str | None) -> None:
+    """The conversation's waiting jobs of this kind are this owner's."""
+    tx.run(
+        "update job set owner_id = ? where workspace = ? and conversation = ? and kind = ?",
+        owner_id or "",
+        workspace,
+        conversation,
+        kind,
+    )
 
 
 def retry_failed(tx: Tx, workspace: int | None = None) -> int:
@@ -136,13 +176,17 @@ def count_jobs(tx: Tx, workspace: int | None, owner_id: str | None = None) -> di
     return {(row[0], row[1]): row[2] for row in tx.rows(f"{sql} group by kind, state", *parameters)}
 
 
-def list_jobs(tx: Tx, workspace: int, *, conversation: int | None = None, limit: int = 100) -> list[Job]:
-    """Jobs of a workspace, of one conversation where given, oldest first."""
+def list_jobs(tx: Tx, workspace: int, *, conversation: int | None = None, limit: int | None = None) -> list[Job]:
+    """Jobs of a workspace, of one conversation where given, oldest first; all of them without ``limit``."""
     sql, parameters = f"select {_COLUMNS} from job where workspace = ?", [workspace]
     if conversation is not None:
         sql += " and conversation = ?"
         parameters.append(conversation)
-    return [_job(row) for row in tx.rows(f"{sql} order by id limit ?", *parameters, limit)]
+    sql += " order by id"
+    if limit is not None:
+        sql += " limit ?"
+        parameters.append(limit)
+    return [_job(row) for row in tx.rows(sql, *parameters)]
 
 
 def next_due(tx: Tx, kinds: Iterable[str]) -> int | None:

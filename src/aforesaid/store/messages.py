@@ -145,6 +145,15 @@ def get_messages_by_number(tx: Tx, workspace: int, numbers: list[int]) -> dict[i
     return out
 
 
+def get_homes(tx: Tx, workspace: int, numbers: list[int]) -> dict[int, int]:
+    """The conversations of those numbered messages that are there."""
+    out = {}
+    for part in slices(numbers):
+        sql = f"select number, conversation from message where workspace = ? and number in ({marks(len(part))})"
+        out.update({row[0]: row[1] for row in tx.rows(sql, workspace, *part)})
+    return out
+
+
 def get_places(tx: Tx, workspace: int, conversation: int, fingerprints: list[bytes]) -> dict[bytes, int]:
     """Where the fingerprinted messages stand that are there already."""
     out = {}
@@ -225,8 +234,8 @@ def _where(tx: Tx, workspace: int, wanted: Filter) -> tuple[str, list[Any]]:
         sql += f" and m.content {tx.like} ? escape '\\'"
         parameters.append(f"%{escaped(wanted.search)}%")
     for tag in wanted.tags:
-        sql += " and m.tags like ? escape '\\'"
-        parameters.append(f"%{escaped(to_text(tag) or '')}%")
+        sql += f" and {tx.holds.format('m.tags')}"
+        parameters.append(tag)
     return sql, parameters
 
 
@@ -291,18 +300,21 @@ def set_rating(tx: Tx, workspace: int, conversation: int, seq: int, rating: int)
 
 
 def remove_message(tx: Tx, workspace: int, conversation: int, seq: int) -> None:
-    """The message is gone; its place stays empty."""
+    """The message, which is there, is gone; its place stays empty."""
     tx.run("delete from message where workspace = ? and conversation = ? and seq = ?", workspace, conversation, seq)
     tx.run(
-        "update conversation set message_count = message_count - 1 where workspace = ? and number = ?",
+        "update conversation set message_count = message_count - 1, last_message_us = (select max(created_us) "
+        "from message where workspace = ? and conversation = ?) where workspace = ? and number = ?",
+        workspace,
+        conversation,
         workspace,
         conversation,
     )
 
 
-def get_last_time(tx: Tx, workspace: int, conversation: int) -> int | None:
-    """The newest time of a message of the conversation."""
-    row = tx.row(
-        "select max(created_us) from message where workspace = ? and conversation = ?", workspace, conversation
-    )
-    return row[0] if row else None
+def set_owner(tx: Tx, workspace: int, conversation: int, before: str | None, after: str | None) -> None:
+    """The conversation's messages that were the owner's before are the new owner's."""
+    where = "owner_id = ?" if before is not None else "owner_id is null"
+    parameters = (workspace, conversation) if before is None else (workspace, conversation, before)
+    sql = f"update message set owner_id = ? where workspace = ? and conversation = ? and {where}"
+    tx.run(sql, after, *parameters)

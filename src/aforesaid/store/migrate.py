@@ -20,6 +20,10 @@ _WORDS = {
         "$table": "",
     },
 }
+_HAS_MIGRATIONS = {
+    "sqlite": "select 1 from sqlite_master where type = 'table' and name = 'migration'",
+    "postgresql": "select 1 where to_regclass('migration') is not null",
+}
 _LOCK = 0x61666F7265
 """Of PostgreSQL's advisory locks: two servers that start at once migrate one after the other."""
 
@@ -83,6 +87,11 @@ async def migrate(database: Database) -> list[str]:
 
 
 async def pending(database: Database) -> list[str]:
-    """The names of the migrations that have not run."""
-    done = await database.write(_done, database.name)
-    return [f"{number:04d}_{name}" for number, name, _ in versions() if number > done]
+    """The names of the migrations that have not run. Nothing is changed."""
+
+    def done(tx: Tx) -> int:
+        row = tx.row("select max(number) from migration") if tx.row(_HAS_MIGRATIONS[database.name]) else None
+        return int(row[0]) if row and row[0] is not None else 0
+
+    number_done = await database.read(done)
+    return [f"{number:04d}_{name}" for number, name, _ in versions() if number > number_done]

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Concatenate
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from aforesaid.errors import Refused, StorageFull, Unavailable
@@ -34,6 +35,7 @@ class PostgresTx:
 
     skip_locked = " for update skip locked"
     like = "ilike"
+    holds = "{}::jsonb @> to_jsonb(?::text)"
 
     def __init__(self, connection: "psycopg.Connection[Row]") -> None:
         self._connection = connection
@@ -96,26 +98,30 @@ class PostgresDatabase:
         await asyncio.to_thread(self._pool.close)
 
     async def write(self, fn: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        outcome, woke = await asyncio.shield(self._run(lambda tx: fn(tx, *args, **kwargs)))
+        outcome, woke = await asyncio.shield(self._run(lambda tx: fn(tx, *args, **kwargs), reading=False))
         if woke and self.on_wake is not None:
             self.on_wake()
         return outcome
 
     async def read(self, fn: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return (await self._run(lambda tx: fn(tx, *args, **kwargs)))[0]
+        return (await self._run(lambda tx: fn(tx, *args, **kwargs), reading=True))[0]
 
     async def backup(self, target: str) -> None:
         raise Refused("PostgreSQL is backed up with pg_dump or its own base backups")
 
-    def _run(self, fn: Callable[[PostgresTx], R]) -> "asyncio.Future[tuple[R, bool]]":
+    def _run(self, fn: Callable[[PostgresTx], R], *, reading: bool) -> "asyncio.Future[tuple[R, bool]]":
         if self._threads is None:
             raise Unavailable("the store is closed")
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._transact, fn)
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._transact, fn, reading)
 
-    def _transact(self, fn: Callable[[PostgresTx], R]) -> tuple[R, bool]:
+    def _transact(self, fn: Callable[[PostgresTx], R], reading: bool) -> tuple[R, bool]:
         for attempt in range(RETRIES + 1):
             try:
                 with self._pool.connection() as connection:
+                    # A read sees one state from its first statement to its last. A write locks first and looks
+                    # second, and must see what those before it committed.
+                    connection.isolation_level = IsolationLevel.REPEATABLE_READ if reading else None
+                    connection.read_only = reading or None
                     tx = PostgresTx(connection)
                     outcome = fn(tx)
                 return outcome, tx.woke

@@ -37,6 +37,7 @@ class SqliteTx:
 
     skip_locked = ""
     like = "like"
+    holds = "exists (select 1 from json_each({}) item where item.value = ?)"
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection

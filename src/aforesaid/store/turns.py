@@ -1,5 +1,7 @@
 """What completions leave behind: chained fingerprints of turns, receipts, and answers kept for retried requests."""
 
+from collections.abc import Iterable
+
 from aforesaid.model import Receipt
 from aforesaid.store.database import Tx, marks, slices
 from aforesaid.store.rows import from_text, to_text
@@ -33,6 +35,11 @@ def set_chain(tx: Tx, workspace: int, owner_id: str, chain: bytes, conversation:
         conversation,
         seq,
     )
+
+
+def remove_chains(tx: Tx, workspace: int, conversation: int) -> None:
+    """No list of turns leads to the conversation."""
+    tx.run("delete from turn_chain where workspace = ? and conversation = ?", workspace, conversation)
 
 
 def add_receipt(tx: Tx, made: Receipt) -> None:
@@ -80,20 +87,52 @@ def get_receipt(tx: Tx, workspace: int, id: str) -> Receipt | None:
 
 
 def get_answer(tx: Tx, workspace: int, key: str) -> tuple[bytes, int, dict[str, str], bytes] | None:
-    """(digest of the request, status, headers, body) of the request that carried this idempotency key."""
+    """(digest of the request, status, headers, body) of the request that carried this idempotency key.
+
+    The body is empty when what it told of was changed or removed since.
+    """
     sql = "select digest, status, headers, body from idempotency where workspace = ? and key = ?"
     row = tx.row(sql, workspace, key)
     return (bytes(row[0]), row[1], from_text(row[2]), bytes(row[3])) if row else None
 
 
 def add_answer(
-    tx: Tx, workspace: int, key: str, digest: bytes, status: int, headers: dict[str, str], body: bytes, now: int
+    tx: Tx,
+    workspace: int,
+    key: str,
+    digest: bytes,
+    status: int,
+    headers: dict[str, str],
+    body: bytes,
+    now: int,
+    about: Iterable[int] = (),
 ) -> None:
-    """The answer is kept for retries. *Raises* ``Clash`` when a twin was quicker."""
+    """The answer, which tells of these conversations, is kept for retries. *Raises* ``Clash`` for a quicker twin."""
     columns = ("workspace", "key", "digest", "status", "headers", "body", "created_us")
     tx.insert("idempotency", columns, [(workspace, key, digest, status, to_text(headers), body, now)])
+    rows = [(workspace, conversation, key) for conversation in about]
+    tx.insert("idempotency_conversation", ("workspace", "conversation", "key"), rows)
+
+
+def forget_answers(tx: Tx, workspace: int, conversation: int) -> None:
+    """Kept answers hold nothing of the conversation any more; that their requests were answered stays known."""
+    tx.run(
+        "update idempotency set headers = '{}', body = ? where workspace = ? and key in "
+        "(select key from idempotency_conversation where workspace = ? and conversation = ?)",
+        b"",
+        workspace,
+        workspace,
+        conversation,
+    )
+    sql = "delete from idempotency_conversation where workspace = ? and conversation = ?"
+    tx.run(sql, workspace, conversation)
 
 
 def remove_old_answers(tx: Tx, before_us: int) -> int:
     """Kept answers from before then are gone. *Gives* how many."""
+    tx.run(
+        "delete from idempotency_conversation where (workspace, key) in "
+        "(select workspace, key from idempotency where created_us < ?)",
+        before_us,
+    )
     return tx.run("delete from idempotency where created_us < ?", before_us)

@@ -130,14 +130,12 @@ async def _list(call: Call) -> Reply:
         skip=skip,
         limit=limit,
     )
-    return Reply.json(_page(call, page, query, limit, skip))
+    return Reply.json(_page(call, page, limit, skip))
 
 
-def _page(call: Call, page: Page[Conversation], query: ListQuery, limit: int, skip: int | None) -> ConversationList:
+def _page(call: Call, page: Page[Conversation], limit: int, skip: int | None) -> ConversationList:
     shown = [conversation_read(item, call.caller.workspace_id) for item in page.items]
     number = None if skip is None else skip // limit + 1
-    backwards = query.direction == "prev" and query.cursor is not None
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
     return ConversationList(
         data=shown,
         conversations=shown,
@@ -145,8 +143,8 @@ def _page(call: Call, page: Page[Conversation], query: ListQuery, limit: int, sk
         page=number,
         limit=limit,
         next_page=number + 1 if number is not None and page.has_more else None,
-        next_cursor=(last if page.has_more or backwards else None) if skip is None else None,
-        prev_cursor=first if skip is None and query.cursor is not None and (page.has_more or not backwards) else None,
+        next_cursor=page.next_cursor,
+        prev_cursor=page.prev_cursor,
         has_more=page.has_more,
     )
 

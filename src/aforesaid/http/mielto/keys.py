@@ -90,7 +90,6 @@ async def _get(call: Call) -> Reply:
 
 async def _update(call: Call) -> Reply:
     body: KeyUpdate = call.body
-    key = await access.get_key(call.services.db, call.caller, call.path["key_id"])
     given: dict[str, object] = {}
     if body.label is not UNSET:
         given["label"] = body.label
@@ -105,11 +104,16 @@ async def _update(call: Call) -> Reply:
     if body.collections is not UNSET:
         given["collections"] = None if body.collections is None else tuple(body.collections)
     if body.origins is not UNSET:
+        given["origins"] = tuple(origin.rstrip("/") for origin in body.origins or ())
+
+    def change(key: ApiKey) -> ApiKey:
         if body.origins and key.kind != "anon":
             raise Invalid("only anon keys have origins", "body", "origins")
-        given["origins"] = tuple(origin.rstrip("/") for origin in body.origins or ())
-    changed = msgspec.structs.replace(key, **given, updated_us=now_us())
-    return Reply.json(key_read(await access.set_key(call.services.db, call.services.keyring, changed)))
+        return msgspec.structs.replace(key, **given, updated_us=now_us())
+
+    services = call.services
+    changed = await access.set_key(services.db, services.keyring, call.caller, call.path["key_id"], change)
+    return Reply.json(key_read(changed))
 
 
 async def _delete(call: Call) -> Reply:

@@ -173,3 +173,11 @@ create table idempotency (
   primary key (workspace, key)
 );
 create index idempotency_created on idempotency (created_us);
+
+-- Which conversations a kept answer tells of: what is erased there is erased here too.
+create table idempotency_conversation (
+  workspace bigint not null,
+  conversation bigint not null,
+  key $text not null,
+  primary key (workspace, conversation, key)
+);
