@@ -5,25 +5,24 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-
-from starlette.routing import Route as StarletteRoute
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING
 
 from aforesaid import __version__
 from aforesaid.core import access, completion, upkeep
 from aforesaid.core.recollection import Recollection
 from aforesaid.core.services import Options, Services
 from aforesaid.errors import Invalid
-from aforesaid.http import api
-from aforesaid.http.server import application
 from aforesaid.jobs import Runner
 from aforesaid.model import KeyKind, Workspace
 from aforesaid.providers.chat import Chat, Chats
 from aforesaid.settings import Settings
 from aforesaid.store.database import Database
+from aforesaid.store.keys import count_keys
 from aforesaid.store.migrate import migrate
-from aforesaid.store.postgres import PostgresDatabase
 from aforesaid.store.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 log = logging.getLogger("aforesaid")
 
@@ -44,6 +43,8 @@ class FirstStart:
 def database_of(settings: Settings) -> Database:
     """The store that the settings name, not opened yet."""
     if settings.database_url:
+        from aforesaid.store.postgres import PostgresDatabase  # a sixth of a second that the embedded store needs not
+
         return PostgresDatabase(settings.database_url)
     return SqliteDatabase(Path(settings.data) / DATABASE_FILE)
 
@@ -56,6 +57,12 @@ def chat_of(settings: Settings) -> Chat:
 
         embedded = GenerativeAnswerer()
     return Chats(settings.upstreams, embedded)
+
+
+def default_model(settings: Settings) -> str | None:
+    """Who answers where a request names no model, as far as the settings say: a whole name, never a pattern."""
+    named = (model for upstream in settings.upstreams for model in upstream.models if not set(model) & set("*?["))
+    return settings.default_model or next(named, None)
 
 
 class App:
@@ -72,16 +79,17 @@ class App:
         self.services: Services
         self._upkeep: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """The store is open, migrated and has its workspace and keys. Nothing listens or works yet."""
+    async def open(self, *, keys: bool = True) -> None:
+        """The store is open, migrated and has its workspace; with ``keys``, these too. Nothing listens or works yet."""
         await self.db.open()
         await migrate(self.db)
         self.keyring = access.Keyring(self.db, await access.load_pepper(self.db, self.settings.secret))
-        await self._ensure_keys()
+        await self._ensure(keys)
         options = Options(
             recall_budget_s=self.settings.recall_budget_ms / 1000,
             recall_items=self.settings.recall_items,
             recall_tokens=self.settings.recall_tokens,
+            default_model=default_model(self.settings),
             legacy_unauthenticated=self.settings.legacy_unauthenticated,
             version=__version__,
         )
@@ -108,18 +116,21 @@ class App:
             await self.keyring.flush_used()
         await self.db.close()
 
-    async def _ensure_keys(self) -> None:
-        """There is a workspace with keys: those given by the settings, or new ones on the first start."""
-        workspace, fresh = await access.default_workspace(self.db)
+    async def _ensure(self, keys: bool) -> None:
+        """There is a workspace; it has the keys that the settings give, or new ones where it has none at all."""
+        workspace, _ = await access.default_workspace(self.db)
+        if not keys:
+            return
+        keyless = not await self.db.read(count_keys, workspace.workspace)
+        self.first.workspace = workspace if keyless else None
         given: dict[KeyKind, str | None] = {"secret": self.settings.api_key, "anon": self.settings.anon_key}
-        self.first.workspace = workspace if fresh else None
         for kind, secret in given.items():
             if secret is not None:
                 if await self.keyring.holds(secret) is None:
                     with contextlib.suppress(Invalid):  # another process was quicker
                         await self.keyring.add(workspace, kind, secret=secret)
                 self.first.registered.add(kind)
-            elif fresh:
+            elif keyless:
                 _, self.first.keys[kind] = await self.keyring.add(workspace, kind)
 
     async def _keep_up(self) -> None:
@@ -142,8 +153,10 @@ class App:
             await self.stop()
 
 
-def asgi(app: App) -> ASGIApp:
+def asgi(app: App) -> "ASGIApp":
     """The application as an ASGI server runs it; ``app`` is open."""
+    from aforesaid.http import api
+    from aforesaid.http.server import application
 
     @contextlib.asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -153,5 +166,4 @@ def asgi(app: App) -> ASGIApp:
         finally:
             await app.stop()
 
-    table: list[StarletteRoute] = api.table(app.services)
-    return application(table, api.dialect_of, lifespan)
+    return application(api.table(app.services), api.dialect_of, lifespan)

@@ -55,6 +55,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What turns text into vectors. `none`: recall works on words."""
     upstreams: tuple[Upstream, ...] = ()
     """OpenAI-compatible model servers. Without one, the embedded model answers."""
+    default_model: str | None = None
+    """The model that answers where the API has no place for one (the Mendable API). Unset: the first one named under
+    an upstream's `models`, else the first one that an upstream lists."""
     local_model: bool = False
     """Whether the generative model of the `local` extra words the answers when there is no model server."""
     recall_budget_ms: float = 150.0

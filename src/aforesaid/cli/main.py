@@ -1,23 +1,38 @@
-"""The commands and their options."""
+"""The command line: its groups put together, and errors told in one line."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from aforesaid import __version__
+from aforesaid.cli import (
+    backup,
+    chatting,
+    doctor,
+    importing,
+    keys,
+    migrating,
+    searching,
+    serve,
+    settings,
+    working,
+    workspaces,
+)
 from aforesaid.errors import AforesaidError
+
+FAILED = 1
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="aforesaid",
-    help="The self-hosted server that brings your conversations along and makes every completion remember them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # a third of the start-up time of a help page
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder of the embedded database.")]
 
 
 def _version(asked: bool) -> None:
@@ -32,20 +47,28 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Settings come from options, then the environment (AFORESAID_…), then aforesaid.toml."""
+    """The self-hosted server that brings your conversations along and makes every completion remember them.
+
+    \b
+      aforesaid serve                                      start here
+      aforesaid import conversations.json --user-id ada    bring what there is
+      aforesaid chat --user-id ada                         ask about it
+      aforesaid doctor                                     when something is wrong
+
+    Commands work on the store itself, also while a server runs. Settings come from options, then the environment
+    (AFORESAID_…), then aforesaid.toml: see `aforesaid settings`.
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+    """
 
 
-@app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
-    data: Data = None,
-    workers: Annotated[int | None, typer.Option(help="Server processes. [default: 1]")] = None,
-) -> None:
-    """Run the server. The first start makes a workspace and shows its keys, once."""
-    from aforesaid.cli.serving import run
-
-    run(host=host, port=port, data=data, workers=workers)
+# In the order in which the help shows them.
+for group in (serve, importing, searching, chatting, doctor, settings):
+    group.add_to(app)
+app.add_typer(keys.app, name="keys")
+app.add_typer(workspaces.app, name="workspaces")
+for group in (working, migrating, backup):
+    group.add_to(app)
 
 
 def main() -> None:
@@ -53,5 +76,17 @@ def main() -> None:
     try:
         app()
     except AforesaidError as error:
-        print(f"aforesaid: {error.message}", file=sys.stderr)
-        sys.exit(1)
+        _end(error.message, FAILED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _end(f"{named}{error.strerror or error}", FAILED)
+    except KeyboardInterrupt:
+        _end("interrupted", INTERRUPTED)
+
+
+def _end(told: str, code: int) -> None:
+    print(f"aforesaid: {told}", file=sys.stderr)
+    sys.exit(code)

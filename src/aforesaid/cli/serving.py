@@ -1,17 +1,17 @@
 """``aforesaid serve``: everything is prepared, shown and run until a signal ends it."""
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
 
 import uvicorn
-from rich.console import Console
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from aforesaid.app import App, asgi
+from aforesaid.cli import terminal
+from aforesaid.cli.embedded import log_to_stderr
 from aforesaid.errors import AforesaidError, Misconfigured
 from aforesaid.http.server import KEEP_ALIVE_S, Protocol
 from aforesaid.settings import Settings, load
@@ -43,7 +43,7 @@ class Factory:
 
     def __call__(self) -> ASGIApp:
         # No signal is touched here: uvicorn's own handlers are in place when it asks for the application.
-        logs(self._settings.log_level)
+        log_to_stderr(self._settings.log_level)
         return Process(self._settings)
 
 
@@ -51,12 +51,6 @@ def quiet_signals() -> None:
     """A signal that stopped the server on purpose does not end the process a second time: it exits with 0."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-
-
-def logs(level: str) -> None:
-    """Logs go to standard error, one line each."""
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
 
 async def prepare(settings: Settings) -> App:
@@ -84,12 +78,13 @@ def bound(host: str, port: int) -> socket.socket:
 
 def show(app: App, address: str, workers: int) -> None:
     """What the person who started it needs: keys on the first start, the address, which model answers."""
-    console = Console(highlight=False)
+    console = terminal.console()
     settings, first = app.settings, app.first
     store = f"PostgreSQL at {app.db.shown}" if hasattr(app.db, "shown") else f"{settings.data}/aforesaid.db"
     if first.workspace is not None and first.keys:
-        console.print(f"\n[bold]First start.[/] Workspace {first.workspace.id} was made. Keep these keys: "
-                      "they are shown once.\n", soft_wrap=True)  # fmt: skip
+        console.print(
+            f"\n[bold]First start.[/] Keep these keys of workspace {first.workspace.id}: they are shown once.\n"
+        )
         for kind, secret in first.keys.items():
             use = "for servers" if kind == "secret" else "for browsers"
             print(f"  {kind} key ({use}): {secret}", flush=True)
@@ -105,7 +100,7 @@ def show(app: App, address: str, workers: int) -> None:
 def run(*, host: str | None, port: int | None, data: str | None, workers: int | None) -> None:
     """The server runs until a signal ends it."""
     settings = load(host=host, port=port, data=data, workers=workers).settings
-    logs(settings.log_level)
+    log_to_stderr(settings.log_level)
     listening = bound(settings.host, settings.port)
     try:
         app = asyncio.run(prepare(settings))
@@ -140,4 +135,4 @@ def run(*, host: str | None, port: int | None, data: str | None, workers: int | 
         quiet_signals()
         server.run(sockets=[listening])
     if not server.started and settings.workers == 1:
-        sys.exit(3)
+        sys.exit(1)

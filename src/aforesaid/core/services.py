@@ -18,6 +18,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Messages put before an answer at most."""
     recall_tokens: int = 1500
     """Tokens of them at most."""
+    default_model: str | None = None
+    """Who answers where a request names no model; None: the first model that the model servers list."""
     legacy_unauthenticated: bool = False
     """Whether the old widget's calls without a key are answered."""
     version: str = ""
