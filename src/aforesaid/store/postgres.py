@@ -73,6 +73,7 @@ class PostgresDatabase:
         self.on_wake: Callable[[], None] | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._pool_max = pool_max
+        self._url = url
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             url,
             min_size=POOL_MIN,
@@ -87,9 +88,15 @@ class PostgresDatabase:
     async def open(self) -> None:
         self._threads = ThreadPoolExecutor(self._pool_max, thread_name_prefix="postgres")
         try:
+            await asyncio.to_thread(self._try)
             await asyncio.to_thread(self._pool.open, wait=True, timeout=POOL_TIMEOUT_S)
         except (PoolTimeout, psycopg.Error) as error:
-            raise Unavailable(f"PostgreSQL at {self.shown} does not answer") from error
+            reason = str(error).strip().partition("\n")[0]
+            raise Unavailable(f"PostgreSQL at {self.shown} does not answer: {reason}") from error
+
+    def _try(self) -> None:
+        """One connection was made: its failure says why at once, the pool's only that it took too long."""
+        psycopg.connect(self._url, connect_timeout=int(POOL_TIMEOUT_S)).close()
 
     async def close(self) -> None:
         threads, self._threads = self._threads, None

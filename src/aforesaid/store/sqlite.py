@@ -81,7 +81,10 @@ class SqliteDatabase:
         self._writer: threading.Thread | None = None
 
     async def open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"the folder {self.path.parent} can't be made: {error.strerror}") from error
         connection = await asyncio.to_thread(self._connect, CACHE_KIB)
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="write", daemon=True)
