@@ -629,7 +629,7 @@ def test_bombs_are_stopped(tmp_path: Path) -> None:
             member.write(blank)
     for name in ("bomb", "bomb.zip"):
         with read(tmp_path / name) as reading:
-            *bad, good = list(reading)
+            good, *bad = list(reading)
         assert isinstance(good, DraftConversation)
         assert [m.external_id for m in good.messages] == ["1"]
         assert ["unpacks to more" in b.reason for b in bad if isinstance(b, Broken)] == [True]

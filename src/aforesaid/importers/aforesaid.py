@@ -35,12 +35,14 @@ def read(entries: Iterator[Entry | Broken], ignored: Ignored) -> Iterator[Read]:
     reader = _Reader(ignored)
     for entry in entries:
         if isinstance(entry, Broken):
+            yield from reader.flush()  # what stands before a broken row comes before it
             yield entry
             continue
         line, row = entry
         try:
             yield from reader.take(line, row)
         except Invalid as error:
+            yield from reader.flush()
             yield rows.broken(line, error)
     yield from reader.flush()
 
