@@ -4,14 +4,16 @@ The body stays as it came, field by field; only ``messages`` gets the block of r
 ours are left out of what is sent on.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from aforesaid import limits
+from aforesaid import ids, limits
 from aforesaid.core import checks
 from aforesaid.core.textindex import passages_of
 from aforesaid.errors import Invalid
@@ -22,6 +24,7 @@ from aforesaid.times import iso
 OUR_FIELDS = ("user_id", "conversation_id", "session_id", "workspace_id", "collection_ids", "memories_enabled")
 """Fields of the body that are for this server, not for the model."""
 FIRST_ROLES = ("system", "developer")
+KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 ITEM_CHARACTERS = 1_600
 """What is shown of one remembered message at most; of a longer one, the passage that fits the question best."""
 DATA_URL_SHOWN = 64
@@ -33,21 +36,16 @@ BLOCK_HEAD = (
 )
 BLOCK_TAIL = "</remembered>"
 
-# Besides the fence's own brackets: control and format characters, by which text can look like something else.
+# Besides the fence's own brackets: control and format characters and those that show nothing, by which text can look
+# like something else or carry what nobody sees; and brackets around a word in capitals, which some models' templates
+# mark turns with.
 _UNSAFE = re.compile(
-    "[<>\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000110bd\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "[<>\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
+    "\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "|\\[(?=/?[A-Z_]{2,}\\])"
 )
 _WORD = re.compile(r"\w{3,}")
-
-
-class _ToolFunction(msgspec.Struct):
-    name: str | None = None
-    arguments: Any = None
-
-
-class _ToolCall(msgspec.Struct):
-    function: _ToolFunction | None = None
 
 
 class _Wire(msgspec.Struct):
@@ -58,6 +56,7 @@ class _Wire(msgspec.Struct):
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[Any] | None = None
+    refusal: str | None = None
 
 
 class Turn(Frozen, frozen=True, kw_only=True):
@@ -69,14 +68,13 @@ class Turn(Frozen, frozen=True, kw_only=True):
     tool_calls: list[Json] | None = None
     attachments: list[Json] | None = None
     meta: Json | None = None
+    created_us: int | None = None
+    """When it was said, where that is known; else it is stored with the time of storing."""
 
     @property
     def spoken(self) -> str:
-        """What is compared between requests: the text, and which tools are called with what."""
-        if not self.tool_calls:
-            return self.text.strip()
-        called = [call.get("function", call) for call in self.tool_calls]
-        return self.text.strip() + "\n" + json.dumps(called, sort_keys=True, ensure_ascii=False)
+        """What is compared between requests, and with what is stored."""
+        return spoken(stored_text(self.text), self.tool_calls)
 
     def draft(self) -> Draft:
         """The turn as a message to store."""
@@ -86,12 +84,14 @@ class Turn(Frozen, frozen=True, kw_only=True):
             tool_calls=self.tool_calls,
             attachments=self.attachments,
             meta_data=self.meta,
+            created_us=self.created_us,
         )
 
 
-class Asked(Frozen, frozen=True, kw_only=True):
-    """A completion request, understood."""
+class Asked(Frozen, frozen=True, kw_only=True, dict=True):
+    """A completion request, understood. ``raw`` is its body, where it came as one."""
 
+    raw: bytes = b""
     fields: dict[str, msgspec.Raw]
     messages: list[msgspec.Raw]
     model: str
@@ -100,13 +100,32 @@ class Asked(Frozen, frozen=True, kw_only=True):
     user_id: str | None = None
     conversation_id: str | None = None
     session_id: str | None = None
+    workspace_id: str | None = None
     memories: bool = True
     store: bool = True
+    into_ended: bool = True
+    """Whether a conversation that has ended may be gone on with."""
+    resent: bool = True
+    """Whether the turns repeat what may be stored already. Otherwise the last one is new, and only that one: without
+    a conversation, it begins one."""
+    notes: tuple[str, ...] = ()
+    """Texts to answer from besides what is recalled. They stand in ``messages`` too: an embedded answerer quotes
+    them."""
 
-    @property
+    @cached_property
     def said(self) -> tuple[Turn, ...]:
         """The turns of the conversation itself, without system prompts."""
         return tuple(turn for turn in self.turns if turn.role not in FIRST_ROLES)
+
+    @cached_property
+    def lines(self) -> list[tuple[str, str]]:
+        """(role, what was spoken) of the conversation's turns."""
+        return [(turn.role, turn.spoken) for turn in self.said]
+
+    @cached_property
+    def chains(self) -> list[bytes]:
+        """The chained fingerprint after each of the conversation's turns."""
+        return ids.chains(self.lines)
 
     @property
     def question(self) -> str:
@@ -116,9 +135,32 @@ class Asked(Frozen, frozen=True, kw_only=True):
 
 def stored_text(text: str) -> str:
     """The text as far as one message may hold it."""
-    text = text.replace("\x00", "")
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    if len(text) * 4 <= limits.MESSAGE_BYTES:
+        return text
     raw = text.encode("utf-8", "replace")
     return text if len(raw) <= limits.MESSAGE_BYTES else raw[: limits.MESSAGE_BYTES].decode("utf-8", "ignore")
+
+
+def spoken(text: str, tool_calls: list[Json] | None) -> str:
+    """What a stored text and its tool calls amount to: which tools are called with what, however that is spelt."""
+    text = text.strip()
+    if not tool_calls:
+        return text
+    return text + "\n" + json.dumps([_called(call) for call in tool_calls], sort_keys=True, ensure_ascii=False)
+
+
+def _called(call: Json) -> list[Any]:
+    what = call.get("function") or call.get("custom") or call
+    if not isinstance(what, dict):
+        return [what]
+    given = what.get("arguments", what.get("input"))
+    if isinstance(given, str):
+        # Clients that keep the arguments parsed write them anew: other spaces, another order.
+        with contextlib.suppress(ValueError, RecursionError):
+            given = json.loads(given)
+    return [what.get("name"), given]
 
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -148,15 +190,19 @@ def understood(raw: bytes, given: dict[str, str | None]) -> Asked:
     if len(messages) > limits.REQUEST_MESSAGES:
         raise Invalid(f"must hold at most {limits.REQUEST_MESSAGES} messages", "messages", kind="too_long")
     turns = tuple(_turn(message, i) for i, message in enumerate(messages))
-    ours = {name: _field(fields, name, str) for name in ("user_id", "conversation_id", "session_id")}
-    user_id = ours["user_id"] or given.get("user_id") or _field(fields, "user", str) or None
-    conversation_id = ours["conversation_id"] or given.get("conversation_id")
-    session_id = ours["session_id"] or given.get("session_id")
+    ours = {name: _field(fields, name, str) for name in ("user_id", "conversation_id", "session_id", "workspace_id")}
+    user_id = given.get("user_id") if ours["user_id"] is None else ours["user_id"]
+    # OpenAI's own field may be empty: then it names nobody.
+    user_id = (_field(fields, "user", str) or None) if user_id is None else user_id
+    conversation_id = ours["conversation_id"] or given.get("conversation_id") or None
+    session_id = ours["session_id"] or given.get("session_id") or None
+    workspace_id = ours["workspace_id"] or given.get("workspace_id") or None
     for name, value in (("user_id", user_id), ("conversation_id", conversation_id), ("session_id", session_id)):
         if value is not None:
             checks.identifier(value, name)
     memories = _field(fields, "memories_enabled", bool)
     return Asked(
+        raw=raw,
         fields=fields,
         messages=messages,
         model=model,
@@ -165,8 +211,10 @@ def understood(raw: bytes, given: dict[str, str | None]) -> Asked:
         user_id=user_id,
         conversation_id=conversation_id,
         session_id=session_id,
+        workspace_id=workspace_id,
         memories=_switch(given, "memories", True) if memories is None else memories,
         store=_switch(given, "store", True),
+        into_ended=False,
     )
 
 
@@ -199,7 +247,10 @@ def _turn(raw: msgspec.Raw, index: int) -> Turn:
         raise Invalid(
             f"is not a message: {str(error).split(' - at')[0].replace('`', chr(39))}", "messages", index
         ) from None
+    if wire.role not in KNOWN_ROLES:
+        checks.text(checks.identifier(wire.role, "messages", index, "role"), "messages", index, "role", maximum=64)
     text, attachments = _flat(wire.content)
+    text = text or wire.refusal or ""
     calls = [call for call in wire.tool_calls or [] if isinstance(call, dict)] or None
     meta = {name: value for name in ("name", "tool_call_id") if (value := getattr(wire, name)) is not None}
     return Turn(
@@ -316,12 +367,15 @@ def shown_text(content: str, words: set[str]) -> str:
 
 
 def composed(asked: Asked, block: Block) -> bytes:
-    """The body to send on: as it came, with the block after the leading system messages, in a user message of its own."""
+    """The body to send on: as it came, with the block in a user message of its own after the leading system ones."""
     messages = [_without_nulls(raw) for raw in asked.messages]
+    fields = {name: raw for name, raw in asked.fields.items() if name not in OUR_FIELDS}
+    same = len(fields) == len(asked.fields) and all(a is b for a, b in zip(messages, asked.messages, strict=True))
+    if asked.raw and not block.text and same:
+        return asked.raw
     if block.text:
         at = next((turn.index for turn in asked.turns if turn.role not in FIRST_ROLES), len(messages))
         messages.insert(at, msgspec.Raw(msgspec.json.encode({"role": "user", "content": block.text})))
-    fields = {name: raw for name, raw in asked.fields.items() if name not in OUR_FIELDS}
     fields["messages"] = msgspec.Raw(msgspec.json.encode(messages))
     return msgspec.json.encode(fields)
 

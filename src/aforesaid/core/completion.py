@@ -4,10 +4,11 @@ Memory may fail or be late; the answer goes on without it and says so. What the 
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -18,10 +19,10 @@ from aforesaid.core.conversations import resolve
 from aforesaid.core.once import again
 from aforesaid.core.services import Services
 from aforesaid.core.threads import Located, Spoken
-from aforesaid.errors import AforesaidError, NotFound, Unavailable
+from aforesaid.errors import AforesaidError, NotFound, Refused, Unavailable
 from aforesaid.model import Caller, Draft, Hit, Json, Message, Receipt
 from aforesaid.providers.chat import AnswerContext, ChatAnswer, ChatRequest, RecalledItem, StreamBroken
-from aforesaid.providers.sse import Collector
+from aforesaid.providers.sse import Answer, Choice, Collector, done_at
 from aforesaid.store import messages as message_store
 from aforesaid.store import turns as turn_store
 from aforesaid.store.database import Database, Tx
@@ -30,17 +31,34 @@ log = logging.getLogger("aforesaid.completion")
 
 RECENT_ITEMS = 12
 """Messages recalled when a question asks for an overview rather than for something."""
-DONE = b"[DONE]"
+STORE_WAIT_S = 5.0
+"""How long an answer waits for its turn to be stored. After that it is stored behind the caller's back."""
+LOCATE_S = 2.0
+"""How long a request with a conversation id waits for the store to say whether there is one, when recall was late."""
 
+OVERVIEW_CHARACTERS = 200
+"""A longer question brings with it what it is about."""
 _OVERVIEW = re.compile(
-    r"^\W*(?:(?:please|can you|could you|would you)\W+)*(?:summari[sz]e|sum up|recap|give me (?:a )?(?:summary|recap)|"
-    r"what (?:do you (?:know|remember)|have we (?:talked|discussed|spoken)|did we (?:talk|discuss))|"
-    r"who am i|tell me (?:what you know|about (?:me|myself))|where (?:were|did) we (?:leave|stop|left))",
+    r"\b(?:summari[sz]e|summary|sum up|recap|tl;?dr|catch me up|zusammenfass\w*|fass\w* .{0,40}zusammen|résume[rz]?\b|"
+    r"resumen\b|resumir\b|resumo\b|riassum\w*|samenvat\w*|who am i|what do you remember|"
+    r"what (?:do|did|have) you (?:know|remember|learn(?:ed|t)?) (?:about|of) me|everything you (?:know|remember)|"
+    r"what (?:have|did) (?:we|i) (?:talk\w*|discuss\w*|spoken|tell you|told you)|"
+    r"tell me (?:what you know|about (?:me|myself)\b)|where (?:were|did|have) we (?:leave|stop|left))",
     re.IGNORECASE,
 )
-_ABOUT_SOMETHING = re.compile(
-    r"\b(?:about|of|on) (?!me\b|myself\b|this\b|our\b|us\b|the conversation\b)\w+", re.IGNORECASE
+_OF_SOMETHING = re.compile(
+    r"\b(?:about|of|on|summari[sz]e|recap|sum up)\s+(?:(?:the|this|that|my|our|your|all)\s+)*"
+    r"(?!(?:the|this|that|my|our|your|all|conversations?|chats?|discussions?|talks?|sessions?|messages?|history|me|myself|"
+    r"us|it|everything|what|so|for|please|again|we|you)\b)\w+",
+    re.IGNORECASE,
 )
+
+
+def is_overview(question: str) -> bool:
+    """Whether a question asks for what there is in general: its words then say nothing about what to look for."""
+    if len(question) > OVERVIEW_CHARACTERS or not _OVERVIEW.search(question):
+        return False
+    return not _OF_SOMETHING.search(question)
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +82,9 @@ class Completion:
         self._asked = asked
         self._answer = answer
         self._collector = Collector()
-        located = recalled.located.conversation if recalled.located else None
-        self.conversation_id = located.id if located else ids.new_id(ids.CONVERSATION)
-        self._known = located is not None
+        self._located = recalled.located
+        known = recalled.located.conversation if recalled.located else None
+        self.conversation_id = known.id if known else ids.new_id(ids.CONVERSATION)
         self.receipt = Receipt(
             id=ids.new_id(ids.RECEIPT),
             workspace=caller.workspace,
@@ -82,6 +100,10 @@ class Completion:
         )
         self.status = answer.status
         self.streaming = answer.streaming
+        self.broken = False
+        """Whether the stream broke off; known after its last event."""
+        self.answers: list[str] = []
+        """The ids of the stored answers; known after the last event, or with the body."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -93,8 +115,9 @@ class Completion:
             "x-aforesaid-recall": f"skipped; {self.receipt.skipped}" if self.receipt.skipped else "done",
         }
         if self._asked.store:
-            ours["x-aforesaid-conversation-id"] = self.conversation_id
             ours["x-aforesaid-receipt-id"] = self.receipt.id
+            if self._located is not None:  # else the turn finds its place when it is stored: the receipt names it
+                ours["x-aforesaid-conversation-id"] = self.conversation_id
         return {**self._answer.headers, **ours}
 
     async def body(self) -> bytes:
@@ -104,82 +127,110 @@ class Completion:
         finally:
             await self._answer.close()
         self._collector.feed_body(body)
-        await self._store(complete=True)
+        await self._kept()
         return body
 
-    async def events(self) -> AsyncIterator[bytes]:
+    def said(self) -> Answer:
+        """What the answer amounts to so far."""
+        return self._collector.answer()
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """The answer's events as they come. The last one comes after the turn is stored.
 
         Ends with an error event when the stream broke. Closed early, it closes the model server's connection and
         stores what was sent so far as incomplete.
         """
-        stored = False
+        broken: StreamBroken | None = None
+        last = b""
+        ended = storing = False
         try:
-            broken: StreamBroken | None = None
-            last = b""
             try:
-                async for events in self._answer.events():
-                    self._collector.feed(events)
-                    if DONE in events:  # held back until what was said is stored
-                        cut = events.rfind(b"data:", 0, events.rfind(DONE))
-                        if events[cut:].strip().removeprefix(b"data:").strip() == DONE:
-                            if cut > 0:
-                                yield events[:cut]
-                            last = events[cut:]
+                async with contextlib.aclosing(self._answer.events()) as pieces:
+                    async for piece in pieces:
+                        self._collector.feed(piece)
+                        end = done_at(piece)
+                        if end >= 0:  # held back until what was said is stored
+                            last, piece, ended = piece[end:], piece[:end], True
+                        if piece:
+                            yield piece
+                        if ended:
                             break
-                    yield events
+                ended = True
             except StreamBroken as error:
                 broken = error
-            stored = True
-            await self._store(complete=broken is None)
+            except asyncio.CancelledError:
+                broken = StreamBroken("the server is stopping", status=503)
+            except Exception:
+                log.exception("a stream failed")
+                broken = StreamBroken("something went wrong on our side", status=500)
+            self.broken = broken is not None
+            if broken is not None:
+                await self._answer.close()
+            storing = True
+            await self._kept()
             if broken is not None and not broken.reported:
                 yield broken_event(broken)
             elif last:
                 yield last
         finally:
-            await self._answer.close()
-            if not stored:
-                # The caller has left; the storing goes on without it.
-                task = asyncio.ensure_future(self._store(complete=False))
-                _pending.add(task)
-                task.add_done_callback(_pending.discard)
+            if not ended:
+                await self._answer.close()
+            if not storing:
+                self._keep()  # the caller has left; the storing goes on without it
 
-    async def _store(self, *, complete: bool) -> None:
+    def _keep(self) -> "asyncio.Task[None]":
+        """The turn is being stored, whoever leaves."""
+        task = asyncio.ensure_future(self._store())
+        _pending.add(task)
+        task.add_done_callback(_pending.discard)
+        return task
+
+    async def _kept(self) -> None:
+        """The turn is stored, or takes longer than an answer may wait for it."""
+        if self._asked.store:
+            _, late = await asyncio.wait((self._keep(),), timeout=STORE_WAIT_S)
+            if late:
+                log.warning("storing a turn takes longer than %g s: the answer goes on", STORE_WAIT_S)
+
+    async def _store(self) -> None:
         """The turn is stored, unless the caller wants none of it. A failure is logged: the answer is worth more."""
         if not self._asked.store:
             return
         said = self._collector.answer()
-        whole = complete and said.complete
+        whole = said.complete and not self.broken
         drafts = []
-        many = len(said.choices) > 1
-        for choice in said.choices:
+        for choice in said.choices or (Choice(index=0),):
             meta: Json = {"model": said.model or self._asked.model, "receipt_id": self.receipt.id}
             if choice.finish_reason:
                 meta["finish_reason"] = choice.finish_reason
-            if many:
+            if len(said.choices) > 1:
                 meta["choice"] = choice.index
-            text = choice.content or choice.refusal or ""
-            if text or choice.tool_calls:
-                drafts.append(
-                    Draft(
-                        role="assistant",
-                        content=stored_text(text),
-                        tool_calls=choice.tool_calls,
-                        meta_data=meta,
-                        incomplete=not whole,
-                    )
-                )
+            # An answer without a word is kept too: the conversation goes on from it, and the receipt leads to it.
+            draft = Draft(
+                role="assistant",
+                content=stored_text(choice.content or choice.refusal or ""),
+                tool_calls=choice.tool_calls,
+                meta_data=meta,
+                incomplete=not whole,
+            )
+            drafts.append(draft)
         receipt = msgspec.structs.replace(self.receipt, model=said.model or self._asked.model)
 
-        def write(tx: Tx) -> None:
-            threads.store_turn(tx, self._caller, self._asked, Spoken(answers=drafts), self.conversation_id, receipt)
+        def write(tx: Tx) -> list[str]:
+            spoken = Spoken(answers=drafts)
+            _, made = threads.store_turn(
+                tx, self._caller, self._asked, spoken, self.conversation_id, receipt, self._located
+            )
+            return made
 
         try:
-            await again(self._services.db, write)
+            self.answers = await again(self._services.db, write)
         except NotFound:
             log.warning("the conversation of a completion is gone: its turn is not stored")
         except AforesaidError as error:
             log.warning("a turn could not be stored: %s", error)
+        except Exception:
+            log.exception("a turn could not be stored")
 
 
 _pending: set[asyncio.Future[None]] = set()
@@ -227,7 +278,10 @@ async def complete(
             question=asked.question,
             user_id=asked.user_id,
             turns=tuple((turn.role, turn.text) for turn in asked.turns),
-            items=tuple(_recalled_item(hit) for hit in block.hits),
+            items=(
+                *(_recalled_item(hit) for hit in block.hits),
+                *(RecalledItem(id="", text=note, role="note") for note in asked.notes),
+            ),
         ),
     )
     answer = await services.chat.open(request)
@@ -250,7 +304,8 @@ def _recalled_item(hit: Hit) -> RecalledItem:
 async def recall(services: Services, caller: Caller, asked: Asked) -> Recalled:
     """What the user's store holds on the question, and which conversation this is, within the budget.
 
-    *Raises* ``NotFound`` for a given conversation; nothing else.
+    *Raises* ``NotFound`` or ``Invalid`` for a given conversation, ``Unavailable`` when the store can't even say
+    whether there is one.
     """
     begun = time.perf_counter()
     wanted = asked.memories and asked.user_id is not None
@@ -258,14 +313,12 @@ async def recall(services: Services, caller: Caller, asked: Asked) -> Recalled:
     located: Located | None = None
     hits: list[Hit] = []
     try:
-        read = services.db.read(_recall, services, caller, asked, wanted)
-        located, hits = await asyncio.wait_for(read, services.options.recall_budget_s if wanted else None)
+        async with asyncio.timeout(services.options.recall_budget_s if wanted else LOCATE_S):
+            located, hits = await services.db.read(_recall, services, caller, asked, wanted)
     except TimeoutError:
         skipped = "timeout"
-        if asked.conversation_id is not None:
-            # A conversation that is not there is an error, however busy the store.
-            await services.db.read(resolve, caller, asked.conversation_id)
-    except NotFound:
+        located = await _named(services, caller, asked)
+    except Refused:
         raise
     except Unavailable as error:
         log.warning("recall is not available: %s", error)
@@ -274,6 +327,17 @@ async def recall(services: Services, caller: Caller, asked: Asked) -> Recalled:
         log.exception("recall failed")
         skipped = "failed"
     return Recalled(hits=hits, located=located, skipped=skipped, ms=(time.perf_counter() - begun) * 1000)
+
+
+async def _named(services: Services, caller: Caller, asked: Asked) -> Located | None:
+    """The conversation that the request names: one that is not there is an error, however busy the store."""
+    if asked.conversation_id is None:
+        return None
+    try:
+        async with asyncio.timeout(LOCATE_S):
+            return await services.db.read(threads.locate, caller, asked)
+    except TimeoutError:
+        raise Unavailable("the store is too busy to look for the conversation") from None
 
 
 def _recall(tx: Tx, services: Services, caller: Caller, asked: Asked, wanted: bool) -> tuple[Located, list[Hit]]:
@@ -285,10 +349,10 @@ def _recall(tx: Tx, services: Services, caller: Caller, asked: Asked, wanted: bo
     search = recollection.Search(
         query=question, user_id=asked.user_id, limit=services.options.recall_items * 2, asked_us=ids.now_us()
     )
-    overview = _OVERVIEW.search(question) and not _ABOUT_SOMETHING.search(question)
-    hits = [] if overview else services.recollection.hits(tx, caller, search)
-    if overview:
+    if is_overview(question):
         hits = recollection.recent(tx, caller.workspace, asked.user_id, RECENT_ITEMS)
+    else:
+        hits = services.recollection.hits(tx, caller, search)
     spoken = {turn.text.strip() for turn in asked.turns}
     return located, [hit for hit in hits if hit.message is not None and hit.message.content.strip() not in spoken]
 

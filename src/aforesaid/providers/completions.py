@@ -5,7 +5,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 import msgspec
@@ -49,7 +49,7 @@ class WholeAnswer:
     async def body(self) -> bytes:
         return self._body
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         for event in self._frames:
             yield event
 

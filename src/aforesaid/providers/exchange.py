@@ -4,7 +4,7 @@ An answerer is anything that meets ``Chat``: a set of model servers, or one of t
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 import msgspec
@@ -120,7 +120,7 @@ class ChatAnswer(Protocol):
         """The whole answer, where it is not streamed."""
         ...
 
-    def events(self) -> AsyncIterator[bytes]:
+    def events(self) -> AsyncGenerator[bytes, None]:
         """Whole server-sent events as they came, several in one piece where they came together, never half of one.
 
         *Raises*: StreamBroken after the last whole event, when the stream stopped before its end.

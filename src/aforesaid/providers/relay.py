@@ -6,7 +6,7 @@ said why it ended; any other end is a break, told after the last whole event.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import msgspec
@@ -134,7 +134,7 @@ class RelayedAnswer:
         """All events in one piece."""
         return b"".join([piece async for piece in self.events()])
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         read, feed, now = self._piece, self._splitter.feed, self._loop.time
         self._look()
         whole, self.first = self.first, b""
@@ -192,8 +192,8 @@ class RelayedAnswer:
         if self._why is not None:
             return self._why
         self._breaker.failed()
-        reported = b'"error"' in self._last and b'"choices"' not in self._last
-        return StreamBroken(told, reported=reported)
+        last = payloads(self._last)[-1:] if b'"error"' in self._last else []
+        return StreamBroken(told, reported=bool(last) and b'"error"' in last[0] and b'"choices"' not in last[0])
 
     def _ended(self) -> bool:
         """Whether every choice said why it ended: then the end mark may be missing, and so may a clean close."""

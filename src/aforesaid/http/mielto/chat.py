@@ -1,17 +1,14 @@
 """Chat completions as OpenAI's SDKs speak them, with the memory of the user whom a header or the body names."""
 
-import asyncio
-import contextlib
 from typing import Any
 
 import msgspec
-from starlette.types import Receive, Scope, Send
 
 from aforesaid.core import asking, completion
-from aforesaid.core.completion import Completion
 from aforesaid.errors import Forbidden, Invalid, NotFound
 from aforesaid.http import body as bodies
 from aforesaid.http.endpoint import Call, Endpoint, Parameter, Reply, Streamed
+from aforesaid.http.stream import Stream, unless_left
 
 TAG = "Chat"
 
@@ -93,72 +90,42 @@ GIVES_HEADERS = (
 )
 
 
-class EventStream:
-    """A streamed completion on its way to the client. When the client leaves, the model server is let go at once."""
-
-    def __init__(self, running: Completion) -> None:
-        self._running = running
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = {
-            "content-type": "text/event-stream; charset=utf-8",
-            "cache-control": "no-cache",
-            "x-accel-buffering": "no",
-        }
-        headers = {**self._running.headers, **given}
-        raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        events = self._running.events()
-
-        async def relay() -> None:
-            await send({"type": "http.response.start", "status": self._running.status, "headers": raw})
-            async for piece in events:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        async def left() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
-        relaying = asyncio.ensure_future(relay())
-        leaving = asyncio.ensure_future(left())
-        try:
-            await asyncio.wait((relaying, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (relaying, leaving):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            await events.aclose()  # type: ignore[attr-defined]
+EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-async def _complete(call: Call) -> Reply | Streamed:
-    given = {
-        "user_id": next((call.headers[name] for name in USER_HEADERS if call.headers.get(name)), None),
-        "conversation_id": call.headers.get("x-conversation-id") or None,
-        "session_id": call.headers.get("x-session-id") or None,
+def _given(call: Call) -> dict[str, str | None]:
+    """What headers say of the request; the body goes before. *Raises* ``Invalid`` for a user who is named blank."""
+    named = [(name, told) for name in USER_HEADERS if (told := call.told(name)) is not None]
+    if named and not named[0][1].strip():
+        raise Invalid("must not be empty or blank", named[0][0])
+    return {
+        "user_id": named[0][1] if named else None,
+        "conversation_id": call.told("x-conversation-id"),
+        "session_id": call.told("x-session-id"),
+        "workspace_id": call.headers.get("x-workspace-id"),
         "memories": call.headers.get("x-memories-enabled") or None,
         "store": call.headers.get("x-aforesaid-store") or None,
     }
-    if not all("\x00" not in value and value.strip() for value in given.values() if value is not None):
-        raise Invalid("a header is blank", "x-user-id")
-    if call.headers.get("x-user-id") == "":
-        raise Invalid("must not be empty or blank", "x-user-id")
-    workspace = call.headers.get("x-workspace-id")
-    if workspace and workspace != call.caller.workspace_id:
-        raise Forbidden("the API key does not belong to this workspace", permission="workspace")
+
+
+async def _complete(call: Call) -> Reply | Streamed:
     try:
-        asked = asking.understood(call.raw, given)
+        asked = asking.understood(call.raw, _given(call))
     except msgspec.ValidationError as error:
         raise bodies.refusal(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bodies.MalformedJson(f"malformed JSON: {error}") from None
+    if asked.workspace_id is not None and asked.workspace_id != call.caller.workspace_id:
+        raise Forbidden("the API key does not belong to this workspace", permission="workspace")
     bodies.check_json(call.raw)
-    passed = tuple((name, value) for name, value in call.headers.items())
-    running = await completion.complete(call.services, call.caller, asked, passed)
+    return await unless_left(call.receive, _answered(call, asked))
+
+
+async def _answered(call: Call, asked: asking.Asked) -> Reply | Streamed:
+    running = await completion.complete(call.services, call.caller, asked, tuple(call.headers.items()))
     if running.streaming:
-        return EventStream(running)
-    body = await running.body()
-    return Reply(running.status, body, headers=running.headers)
+        return Stream(running.events(), status=running.status, headers={**running.headers, **EVENTS})
+    return Reply(running.status, await running.body(), headers=running.headers)
 
 
 async def _models(call: Call) -> Reply:
