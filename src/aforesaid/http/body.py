@@ -24,7 +24,8 @@ LENGTH_DIGITS = 15
 _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$([^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-_TRAILING_COMMA = re.compile(rb'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
+# Possessive: an unclosed string is passed over in one go, not once for each quotation mark in it.
+_TRAILING_COMMA = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|,(?=\s*+[}\]])', re.DOTALL)
 
 
 class Disconnected(Exception):
