@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import secrets
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message
 
-from tests.support.server import RunningServer
+from tests.support.server import RunningServer, command
 from tests.support.upstream import Received, Upstream
 
 CHAT = "/api/v1/chat/completions"
@@ -202,6 +204,20 @@ def body_of(*turns: Any, **fields: Any) -> dict[str, Any]:
         role = "assistant" if place % 2 else "user"
         messages.append({"role": role, "content": turn} if isinstance(turn, str) else turn)
     return {"model": "gpt-4", "messages": messages, **fields}
+
+
+def other_workspace_key(server: RunningServer) -> str:
+    """A secret key of another workspace of the same server."""
+    name = f"workspace {secrets.token_hex(4)}"
+    environment = {**server.environment, "AFORESAID_DATA": str(server.data)}
+    for arguments in (("workspaces", "create", name), ("keys", "create", "--workspace", name)):
+        done = subprocess.run(
+            [*command(), *arguments, "--json"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        made = json.loads(done.stdout)
+    key: str = made["secret"]
+    return key
 
 
 def eventually(holds: Any, what: str = "it never came true") -> None:
