@@ -74,6 +74,8 @@ def add(
     id: str | None = None,
 ) -> Conversation:
     """A new conversation, under the given fresh ``id`` where there is one. *Raises* ``Invalid``."""
+    if session_id is not None:
+        checks.identifier(session_id, "session_id")
     id, now = id or ids.new_id(ids.CONVERSATION), ids.now_us()
     number = ids.number_of(id, ids.CONVERSATION)
     assert number is not None

@@ -130,8 +130,6 @@ class Parameter(Frozen, frozen=True, kw_only=True):
     name: str
     about: str
     example: str | None = None
-    type: Any = str
-    """The msgspec type of its value."""
 
 
 class Endpoint(Frozen, frozen=True, kw_only=True):
@@ -235,11 +233,19 @@ class Route:
     async def _caller(self, call: Call, secret: str | None) -> Caller:
         client = call.scope.get("client")
         caller = await self._services.keyring.caller(
-            secret, address=client[0] if client else None, origin=call.headers.get("origin")
+            secret, address=client[0] if client else None, origin=_page(call.headers)
         )
         if self.endpoint.access in ("read", "write"):
             self._services.require(caller, self.endpoint.access)
         return caller
+
+
+def _page(headers: Headers) -> str | None:
+    """The origin of the page that asks: what the browser says it is, else that of the page it comes from."""
+    origin = headers.get("origin")
+    if origin is None and (scheme_host := headers.get("referer", "").split("/", 3)[:3])[1:2] == [""]:
+        origin = "//".join(scheme_host[::2])
+    return origin
 
 
 def decode_query(raw: bytes, wanted: Any) -> Any:
@@ -263,12 +269,17 @@ def decode_query(raw: bytes, wanted: Any) -> Any:
     # "limit=" means the same as no limit at all: forms and clients send it so.
     known = {name: value for name, value in values.items() if value != "" or name in _KEEP_EMPTY}
     try:
-        return msgspec.convert(known, wanted, strict=False)
+        query = msgspec.convert(known, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise bodies.refusal(str(error), "query") from None
+    for name, value in known.items():
+        # The converter takes the word "null" for nothing; a client that writes it has made a mistake.
+        if value.lower() == "null" and getattr(query, name) is None:
+            raise Invalid("must not be null: leave it out", "query", name, kind="type_error")
+    return query
 
 
 QUERY_FIELDS = 100
 """Parameters of one query."""
-_KEEP_EMPTY = frozenset({"user_id", "owner_id", "conversation_id", "cursor"})
+_KEEP_EMPTY = frozenset({"user_id", "owner_id", "sender_id", "conversation_id", "cursor"})
 """Parameters that narrow what is seen: empty, they must be refused, never dropped."""

@@ -27,6 +27,7 @@ from aforesaid.errors import (
 from aforesaid.http import openapi_texts as texts
 from aforesaid.http.body import TooSlow, WrongContentType
 from aforesaid.http.endpoint import Dialect, Endpoint, Parameter
+from aforesaid.http.openapi_rules import HEADERS, QUERY, ruled, ruled_shape
 from aforesaid.http.openapi_samples import Samples
 from aforesaid.http.server import Mounted
 
@@ -79,6 +80,9 @@ class _Description:
         self._components: Json = {names[name]: _tidied(_renamed(schema, names)) for name, schema in named.items()}
         self._samples = Samples(self._components)
         self._require_answers()
+        for struct in {struct for _, e in self._all if e.body is not None for struct in _structs(e.body)}:
+            name = self._schemas_name(struct)
+            self._components[name] = ruled_shape(self._components[name], name)
 
     def whole(self, version: str) -> Json:
         paths: dict[str, Json] = {}
@@ -133,7 +137,7 @@ class _Description:
         return None
 
     def _request_body(self, endpoint: Endpoint) -> Json:
-        content: Json = {"schema": self._schemas[endpoint.body]}
+        content: Json = {"schema": ruled(self._schemas[endpoint.body], "content")}
         content["example"] = endpoint.example if endpoint.example is not None else self._samples.of(content["schema"])
         return {
             "required": True,
@@ -162,8 +166,13 @@ class _Description:
             response["content"] = {endpoint.media.split(";")[0]: {"schema": schema, "example": example}}
         if endpoint.streams is not None:
             response["description"] += "; streamed, a sequence of events whose data is JSON"
-            event = self._schemas[endpoint.streams]
-            response["content"]["text/event-stream"] = {"schema": {"type": "string"}, "x-event": event}
+            data = {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": self._schemas[endpoint.streams],
+            }
+            event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+            response["content"]["text/event-stream"] = {"schema": event}
         if endpoint.gives_headers:
             response["headers"] = {
                 header.name: _without_name(self._header(header)) for header in endpoint.gives_headers
@@ -189,16 +198,17 @@ class _Description:
             return
         fields = {field.encode_name: field for field in msgspec.structs.fields(endpoint.query)}
         for name, field in fields.items():
-            schema = _without_null(_tidied(self._schemas[field.type]))
+            schema = _without_null(_tidied(self._schemas[field.type])) | QUERY.get(name, {})
             if field.default is not msgspec.NODEFAULT and field.default is not None:
                 schema["default"] = field.default
             parameter: Json = {"name": name, "in": "query", "required": field.required, "schema": schema}
             parameter["description"] = texts.QUERY[name]
             yield parameter
 
-    def _header(self, header: Parameter) -> Json:
+    @staticmethod
+    def _header(header: Parameter) -> Json:
         drawn: Json = {"name": header.name, "in": "header", "description": header.about}
-        drawn["schema"] = _without_null(_tidied(self._schemas[header.type]))
+        drawn["schema"] = {"type": "string"} | HEADERS.get(header.name.lower(), {})
         if header.example is not None:
             drawn["example"] = header.example
         return drawn
@@ -236,7 +246,7 @@ def refusals(dialect: Dialect, endpoint: Endpoint) -> dict[int, list[AforesaidEr
     elif endpoint.query is not None or endpoint.headers:
         errors.append(Invalid("Expected 'int', got 'str'", "query", "limit", kind="type_error"))
     elif named:
-        errors.append(Invalid("must be printable UTF-8", "path"))
+        errors.append(Invalid("must be UTF-8 without NUL", "path"))
     if endpoint.access in ("anon", "write") and endpoint.method in WRITING:
         errors.append(StorageFull("the disk is full"))
     if any(header.name.lower() == "idempotency-key" for header in endpoint.headers):
@@ -266,8 +276,6 @@ def _types(dialect: Dialect, endpoint: Endpoint) -> Iterator[Any]:
         if kind is not None:
             yield kind
             yield from _structs(kind)
-    for parameter in (*endpoint.headers, *endpoint.gives_headers):
-        yield parameter.type
     if endpoint.query is not None:
         yield from (field.type for field in msgspec.structs.fields(endpoint.query))
     for status in refusals(dialect, endpoint):
@@ -347,6 +355,6 @@ def _path_parameters(endpoint: Endpoint) -> Iterator[Json]:
             "in": "path",
             "required": True,
             "description": about,
-            "schema": {"type": "string", "minLength": 1},
+            "schema": {"type": "string", "minLength": 1, "pattern": "^[^\\u0000\\ufffd]+$"},
             "example": example,
         }

@@ -274,8 +274,9 @@ class Server:
             await self._preflight(scope, receive, send)
             return
         dialect = self._dialect_of(scope["path"])
-        if not scope["path"].isprintable() or "\ufffd" in scope["path"]:
-            await dialect.refuse(Invalid("must be printable UTF-8", "path"), None)(scope, receive, send)
+        # Bytes that are no UTF-8 come as U+FFFD: two different addresses must not become one.
+        if "\x00" in scope["path"] or "\ufffd" in scope["path"]:
+            await dialect.refuse(Invalid("must be UTF-8 without NUL", "path"), None)(scope, receive, send)
             return
         try:
             await self._router(scope, receive, send)

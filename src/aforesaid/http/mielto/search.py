@@ -5,6 +5,7 @@ import time
 import msgspec
 from msgspec import UNSET
 
+from aforesaid import limits
 from aforesaid.core import checks, completion, overview, recollection
 from aforesaid.http.endpoint import Call, Endpoint, Reply
 from aforesaid.http.mielto.wire import (
@@ -44,6 +45,12 @@ async def _search(call: Call) -> Reply:
     body: SearchIn = call.body
     filters = body.filters or SearchFilters()
     checks.json_value(filters.metadata, "body", "filters", "metadata")
+    for name, value in (("role", filters.role), ("sender_id", filters.sender_id)):
+        if value is not None:
+            checks.identifier(value, "body", "filters", name)
+            checks.text(value, "body", "filters", name, maximum=64 if name == "role" else None)
+    for i, tag in enumerate(filters.tags or ()):
+        checks.text(tag, "body", "filters", "tags", i, maximum=limits.ID_CHARACTERS)
     begun = time.perf_counter()
     hits: list[Hit] = []
     wanted = recollection.Search(

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from aforesaid import limits
-from aforesaid.core import conversations, messages
+from aforesaid.core import checks, conversations, messages
 from aforesaid.model import ApiKey, Conversation, Draft, Message
 from aforesaid.times import iso, parse_time
 
@@ -190,6 +190,8 @@ class ConversationUpdate(msgspec.Struct, kw_only=True):
 
     def change(self) -> conversations.Change:
         """The change it asks for. ``user_id`` counts when both names are given."""
+        if isinstance(self.owner_id, str):
+            checks.identifier(self.owner_id, "body", "owner_id")
         owner = self.owner_id if self.user_id is UNSET or self.user_id is None else self.user_id
         if owner is UNSET:
             owner = self.user_id
