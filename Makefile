@@ -58,7 +58,7 @@ install: $(RUN)
 dev: $(DEV)
 
 serve: $(RUN) $(if $(LOCAL),$(LOCAL_STAMP))
-	@exec $(BIN)/aforesaid serve $(ARGS)
+	@$(if $(LOCAL),AFORESAID_LOCAL_MODEL=true) exec $(BIN)/aforesaid serve $(ARGS)
 
 test: $(DEV)
 	@scripts/prepare-tests.sh
