@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aforesaid import __version__
-from aforesaid.core import access, completion, upkeep
+from aforesaid.core import access, completion, indexing, upkeep
 from aforesaid.core.recollection import Recollection
 from aforesaid.core.services import Options, Services
 from aforesaid.errors import Invalid
@@ -83,6 +83,8 @@ class App:
         """The store is open, migrated and has its workspace; with ``keys``, these too. Nothing listens or works yet."""
         await self.db.open()
         await migrate(self.db)
+        if await indexing.ensure_current(self.db):
+            log.warning("the text index is of an older kind: it is made anew in the background")
         self.keyring = access.Keyring(self.db, await access.load_pepper(self.db, self.settings.secret))
         await self._ensure(keys)
         options = Options(

@@ -8,14 +8,18 @@ from collections.abc import Iterable
 
 from aforesaid import ids
 from aforesaid.core.jobs import FORGET_TEXT, INDEX_TEXT
+from aforesaid.core.once import again
+from aforesaid.core.textblock import VERSION
 from aforesaid.core.textindex import BLOCK_MESSAGES, Entry, merge, pack, unpack, without
 from aforesaid.model import Job
 from aforesaid.store import conversations as conversation_store
 from aforesaid.store import jobs as job_store
 from aforesaid.store import messages as message_store
-from aforesaid.store import texts
+from aforesaid.store import texts, workspaces
 from aforesaid.store.database import Database, Tx
 
+TEXT_VERSION = "text_version"
+"""Under this name the store knows what kind of blocks it holds."""
 SMALL_BLOCKS = 16
 """Blocks less than half full that a scope may have before they are folded together."""
 SLICE_MESSAGES = 2_000
@@ -161,3 +165,26 @@ async def _fold(db: Database, workspace: int, owner_id: str) -> None:
     merged = await asyncio.to_thread(merge, [data for _, data in blocks])
     new = [(len(unpack(data).seq), data) for data in merged]
     await db.write(_replace, workspace, owner_id, generation, [number for number, _ in blocks], new, [])
+
+
+async def ensure_current(db: Database) -> bool:
+    """The stored index is of this program's kind: one of another kind is dropped, and all messages queued anew.
+
+    *Gives* whether that was needed. Searches find less until the jobs are done; nothing else is touched.
+    """
+    if await db.read(workspaces.get_meta, TEXT_VERSION) == VERSION:
+        return False
+
+    def renew(tx: Tx) -> bool:
+        tx.alone("text version")
+        known = workspaces.get_meta(tx, TEXT_VERSION)
+        workspaces.replace_meta(tx, TEXT_VERSION, VERSION)
+        if known in (None, VERSION):
+            return False
+        texts.remove_all(tx)
+        for workspace, owner_id, conversation, last in conversation_store.list_spans(tx):
+            payload = {"conversation": conversation, "first": 1, "last": last}
+            job_store.add_job(tx, workspace, owner_id, INDEX_TEXT, payload, conversation=conversation)
+        return True
+
+    return await again(db, renew)

@@ -26,6 +26,7 @@ ASKS = 1  # flag: the message ends with a question mark
 STANDING = 2  # flag: the user says how something is always to be done, or what they prefer
 
 _MAGIC, _FORMAT = b"AT", 1
+VERSION = f"{_FORMAT}.{words.ANALYSIS}"  # of what a block holds: blocks of another one can't be read
 _HEAD = struct.Struct("<2sBBIIIII")  # magic, format, analysis, then five counts: see _bytes
 _KINDS = ("<i8", "<i8", "<u4", "<u4", "<u2", "<u2", "<u2", "u1", "u1", "u1")  # of the columns, in their order
 _SENTENCE_END = re.compile(r"[.!?\n。！？।](?![^\s。！？])")

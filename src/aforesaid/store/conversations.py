@@ -282,3 +282,9 @@ def add_participants(tx: Tx, workspace: int, conversation: int, pairs: list[tupl
             role,
             seq,
         )
+
+
+def list_spans(tx: Tx) -> list[tuple[int, str, int, int]]:
+    """(workspace, owner, number, last place) of every conversation that ever had a message, oldest first."""
+    sql = "select workspace, owner_id, number, next_seq - 1 from conversation where next_seq > 1 order by created_us"
+    return [(row[0], row[1], row[2], row[3]) for row in tx.rows(sql)]

@@ -74,3 +74,9 @@ def replace_blocks(tx: Tx, workspace: int, owner_id: str, old: list[int], new: l
     tx.run(
         "update text_scope set generation = generation + 1 where workspace = ? and owner_id = ?", workspace, owner_id
     )
+
+
+def remove_all(tx: Tx) -> None:
+    """No scope has any block; readers start over."""
+    tx.run("delete from text_block where workspace >= 0")
+    tx.run("update text_scope set generation = generation + 1 where workspace >= 0")

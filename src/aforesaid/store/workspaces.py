@@ -42,3 +42,12 @@ def set_meta(tx: Tx, name: str, value: str) -> str:
     """The value that stands afterwards: the first one set stays."""
     tx.run("insert into meta (name, value) values (?, ?) on conflict (name) do nothing", name, value)
     return get_meta(tx, name) or value
+
+
+def replace_meta(tx: Tx, name: str, value: str) -> None:
+    """The value of the deployment is this one."""
+    tx.run(
+        "insert into meta (name, value) values (?, ?) on conflict (name) do update set value = excluded.value",
+        name,
+        value,
+    )
