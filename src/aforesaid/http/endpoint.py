@@ -248,14 +248,6 @@ def _page(headers: Headers) -> str | None:
     return origin
 
 
-def _page(headers: Headers) -> str | None:
-    """The origin of the page that asks: what the browser says it is, else that of the page it comes from."""
-    origin = headers.get("origin")
-    if origin is None and (scheme_host := headers.get("referer", "").split("/", 3)[:3])[1:2] == [""]:
-        origin = "//".join(scheme_host[::2])
-    return origin
-
-
 def decode_query(raw: bytes, wanted: Any) -> Any:
     """The query parameters as the struct. One that it knows, given twice, is refused. *Raises* ``Invalid``."""
     try:
