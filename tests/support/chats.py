@@ -210,6 +210,7 @@ def other_workspace_key(server: RunningServer) -> str:
     """A secret key of another workspace of the same server."""
     name = f"workspace {secrets.token_hex(4)}"
     environment = {**server.environment, "AFORESAID_DATA": str(server.data)}
+    made: Any = None
     for arguments in (("workspaces", "create", name), ("keys", "create", "--workspace", name)):
         done = subprocess.run(
             [*command(), *arguments, "--json"], env=environment, capture_output=True, text=True, check=False
