@@ -164,7 +164,14 @@ async def _fold(db: Database, workspace: int, owner_id: str) -> None:
         return
     merged = await asyncio.to_thread(merge, [data for _, data in blocks])
     new = [(len(unpack(data).seq), data) for data in merged]
-    await db.write(_replace, workspace, owner_id, generation, [number for number, _ in blocks], new, [])
+    await db.write(_folded, workspace, owner_id, generation, [number for number, _ in blocks], new)
+
+
+def _folded(
+    tx: Tx, workspace: int, owner_id: str, generation: int, old: list[int], new: list[tuple[int, bytes]]
+) -> None:
+    if texts.lock_scope(tx, workspace, owner_id)[0] == generation:  # else the next job folds
+        texts.fold_blocks(tx, workspace, owner_id, old, new)
 
 
 async def ensure_current(db: Database) -> bool:

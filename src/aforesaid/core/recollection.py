@@ -1,7 +1,7 @@
 """Recall over what is stored: hot text indexes of users, kept in step with the store, and searched.
 
 An index in memory is a copy of a scope's blocks. Each search compares its generation with the store's in the same
-transaction: new blocks are added, replaced ones make it start over. So every process may keep its own, and none is
+transaction: new blocks are added, changed ones make it start over. So every process may keep its own, and none is
 ever behind.
 """
 
@@ -58,8 +58,8 @@ class _Held:
 
     def refresh(self, tx: Tx, workspace: int, owner_id: str) -> None:
         generation, next_block = texts.get_scope(tx, workspace, owner_id)
-        if generation != self.generation:
-            self.generation, self.last = generation, 0
+        if texts.content_of(generation) != self.generation:
+            self.generation, self.last = texts.content_of(generation), 0
             self.index = Index.of([])
         if next_block - 1 > self.last:
             blocks = texts.list_blocks(tx, workspace, owner_id, self.last)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aforesaid.model import Message
-from aforesaid.store.database import Row, Tx, escaped, marks, slices
+from aforesaid.store.database import LIST_MAX, Row, Tx, escaped, marks, slices
 from aforesaid.store.rows import from_text, text_tuple, to_text
 
 E = TypeVar("E")
@@ -121,18 +121,17 @@ def get_message(tx: Tx, workspace: int, number: int) -> Message | None:
 
 def get_messages_at(tx: Tx, workspace: int, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Message]:
     """Those of the (conversation, seq) places that hold a message."""
-    by_conversation: dict[int, list[int]] = {}
-    for conversation, seq in places:
-        by_conversation.setdefault(conversation, []).append(seq)
     out = {}
-    for conversation, all_seqs in by_conversation.items():
-        for seqs in slices(all_seqs):
-            sql = (
-                f"select {_COLUMNS}, c.id {_FROM} where m.workspace = ? and m.conversation = ? "
-                f"and m.seq in ({marks(len(seqs))})"
-            )
-            for row in tx.rows(sql, workspace, conversation, *seqs):
-                out[(row[1], row[2])] = _message(row)
+    for part in slices(list(places), LIST_MAX // 2):
+        # The last place stands there again until the list has one of few lengths: so few statements are prepared.
+        size = 1 << (len(part) - 1).bit_length()
+        padded = [*part, *[part[-1]] * (size - len(part))]
+        sql = (
+            f"select {_COLUMNS}, c.id {_FROM} where m.workspace = ? "
+            f"and (m.conversation, m.seq) in (values {','.join(['(?,?)'] * size)})"
+        )
+        rows = tx.rows(sql, workspace, *[value for place in padded for value in place])
+        out.update({(row[1], row[2]): _message(row) for row in rows})
     return out
 
 

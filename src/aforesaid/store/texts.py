@@ -1,10 +1,19 @@
 """The text index of a scope (workspace and owner): packed blocks, appended by jobs, read whole by a search.
 
-``generation`` counts the times that blocks were replaced; between two of them blocks are only added, so a reader
-that holds blocks up to number N needs no more than those after N.
+``generation`` counts the times that messages were taken out or changed; between two of them blocks are only added, so
+a reader that holds blocks up to number N needs no more than those after N. Folding small blocks into larger ones
+changes nothing for such a reader: it is counted apart, in steps of ``FOLD``, for writers to notice.
 """
 
 from aforesaid.store.database import Tx, marks, slices
+
+FOLD = 1 << 32
+_COLUMNS = ("workspace", "owner_id", "block", "messages", "data")
+
+
+def content_of(generation: int) -> int:
+    """The part of a generation that readers go by."""
+    return generation % FOLD
 
 
 def get_scope(tx: Tx, workspace: int, owner_id: str) -> tuple[int, int]:
@@ -51,7 +60,7 @@ def add_blocks(tx: Tx, workspace: int, owner_id: str, blocks: list[tuple[int, by
     assert row is not None
     first = row[0] - len(blocks)
     rows = [(workspace, owner_id, first + i, count, data) for i, (count, data) in enumerate(blocks)]
-    tx.insert("text_block", ("workspace", "owner_id", "block", "messages", "data"), rows)
+    tx.insert("text_block", _COLUMNS, rows)
     return int(row[0]) - 1
 
 
@@ -68,12 +77,34 @@ def lock_scope(tx: Tx, workspace: int, owner_id: str) -> tuple[int, int]:
 
 def replace_blocks(tx: Tx, workspace: int, owner_id: str, old: list[int], new: list[tuple[int, bytes]]) -> None:
     """The old blocks are gone and the new ones stand at the end; readers start over."""
-    for block in old:
-        tx.run("delete from text_block where workspace = ? and owner_id = ? and block = ?", workspace, owner_id, block)
+    _remove_blocks(tx, workspace, owner_id, old)
     add_blocks(tx, workspace, owner_id, new)
     tx.run(
         "update text_scope set generation = generation + 1 where workspace = ? and owner_id = ?", workspace, owner_id
     )
+
+
+def fold_blocks(tx: Tx, workspace: int, owner_id: str, old: list[int], new: list[tuple[int, bytes]]) -> None:
+    """The old blocks are gone, and the new ones, which hold the same messages, have the last of their numbers.
+
+    A reader who knows some of the old ones is given a few messages again; whoever knows all needs nothing.
+    """
+    _remove_blocks(tx, workspace, owner_id, old)
+    places = sorted(old)[len(old) - len(new) :]
+    rows = [(workspace, owner_id, place, count, data) for place, (count, data) in zip(places, new, strict=True)]
+    tx.insert("text_block", _COLUMNS, rows)
+    tx.run(
+        "update text_scope set generation = generation + ? where workspace = ? and owner_id = ?",
+        FOLD,
+        workspace,
+        owner_id,
+    )
+
+
+def _remove_blocks(tx: Tx, workspace: int, owner_id: str, numbers: list[int]) -> None:
+    for part in slices(numbers):
+        sql = f"delete from text_block where workspace = ? and owner_id = ? and block in ({marks(len(part))})"
+        tx.run(sql, workspace, owner_id, *part)
 
 
 def remove_all(tx: Tx) -> None:
