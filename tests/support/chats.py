@@ -74,10 +74,10 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """The request is on its way."""
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str | None]) -> None:
+        """The request is on its way. A header of None is left out."""
         given = {**self._server.headers, "Content-Type": "application/json", "Host": "localhost"}
-        lines = [f"{name}: {value}" for name, value in {**given, **headers}.items()]
+        lines = [f"{name}: {value}" for name, value in {**given, **headers}.items() if value is not None]
         head = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, f"Content-Length: {len(body)}"])
         self.socket.sendall(head.encode() + b"\r\n\r\n" + body)
 
@@ -142,9 +142,8 @@ class Client:
             status, given = connection.head()
             return Answered(status, given, connection.body(given))
 
-    def _headers(self, headers: Mapping[str, str | None] | None) -> dict[str, str]:
-        named = {"x-user-id": self.user, **self.headers, **(headers or {})}
-        return {name: value for name, value in named.items() if value is not None}
+    def _headers(self, headers: Mapping[str, str | None] | None) -> dict[str, str | None]:
+        return {"x-user-id": self.user, **self.headers, **(headers or {})}
 
     def chat(self, *turns: Any, headers: Mapping[str, str | None] | None = None, **fields: Any) -> Answered:
         """The answer to a chat: user, assistant, user, … in turn; or whole messages."""
