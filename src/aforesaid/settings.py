@@ -42,7 +42,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str | None = None
     """`postgresql://…` to keep everything in PostgreSQL instead."""
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = 8000
+    """Port to listen on. 0 takes a free one."""
     workers: int = 1
     """Server processes on one address."""
     api_key: str | None = None
@@ -75,9 +77,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_s: float = 30.0
     """How long streams may go on after a stop was asked for."""
     log_level: str = "warning"
+    """What is logged to standard error: `debug`, `info` (each request), `warning` or `error`."""
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value}' for name, value, _ in shown(self, {}))})"
+
+
+BOOLEAN = frozenset(field.name for field in msgspec.structs.fields(Settings) if field.type is bool)
+SWITCHES = {"on": "true", "yes": "true", "off": "false", "no": "false"}
+"""What is understood in the environment besides true, false, 1 and 0."""
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +116,7 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None,
                 sources[name] = str(path)
         if upstreams:
             sources["upstreams"] = str(path)
-    for name, value in env.items():
+    for name, value in sorted(env.items()):  # sorted: the first upstream has a meaning, the environment no order
         if not name.startswith(PREFIX) or name == PREFIX + "CONFIG" or value == "":
             continue
         key = name.removeprefix(PREFIX).lower()
@@ -116,11 +124,12 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None,
             _upstream(upstreams, key.removeprefix("upstream_"), value, name)
             sources["upstreams"] = f"{sources['upstreams']}, {name}" if "upstreams" in sources else name
         else:
-            values[_known(key, name)] = value
+            values[_known(key, name)] = SWITCHES.get(value.lower(), value) if key in BOOLEAN else value
             sources[key] = name
     if env.get("OPENAI_API_KEY") or env.get("OPENAI_BASE_URL"):
         upstreams.setdefault("openai", {})
-        sources.setdefault("upstreams", "OPENAI_API_KEY" if env.get("OPENAI_API_KEY") else "OPENAI_BASE_URL")
+        usual = "OPENAI_API_KEY" if env.get("OPENAI_API_KEY") else "OPENAI_BASE_URL"
+        sources["upstreams"] = f"{sources['upstreams']}, {usual}" if "upstreams" in sources else usual
     for name, value in given.items():
         if value is not None:
             values[name] = value
@@ -132,11 +141,23 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None,
     except msgspec.ValidationError as error:
         told = str(error)
         name = told.rpartition("$.")[2].rstrip("`") if "$." in told else "settings"
-        raise Misconfigured(
-            f"{name} ({sources.get(name, 'settings')}): {told.split(' - at')[0]}", setting=name
-        ) from None
-    _check(settings)
+        raise _wrong(name, _expected(told.split(" - at")[0]), sources) from None
+    _check(settings, sources)
     return Loaded(settings=settings, sources=sources)
+
+
+def _wrong(name: str, told: str, sources: Mapping[str, str]) -> Misconfigured:
+    """The error of a setting, with where its value comes from."""
+    return Misconfigured(f"{name} (from {sources.get(name, 'its default')}): {told}", setting=name)
+
+
+def _expected(told: str) -> str:
+    """What a value should have been, in words for people."""
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    for kind, words in kinds.items():
+        if f"Expected `{kind}" in told:
+            return f"expected {words}"
+    return told.replace("`", "")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -183,9 +204,9 @@ def _upstream(upstreams: dict[str, dict[str, Any]], rest: str, value: str, varia
                 parsed = [[head.strip(), text.strip()] for head, _, text in pairs if head.strip()]
             upstreams.setdefault(name, {})[aliases.get(field, field)] = parsed
             return
+    known = ", ".join(sorted(field.upper() for field in fields if field != "name"))
     raise Misconfigured(
-        f"{variable}: expected {PREFIX}UPSTREAM_<NAME>_<FIELD> with one of {', '.join(sorted(fields))}",
-        setting="upstreams",
+        f"{variable}: expected {PREFIX}UPSTREAM_<NAME>_<FIELD>, with one of {known}", setting="upstreams"
     )
 
 
@@ -207,45 +228,62 @@ def _built(name: str, fields: dict[str, Any], env: Mapping[str, str]) -> Upstrea
         raise Misconfigured(f"upstream {name!r}: {error}", setting="upstreams") from None
 
 
-def _check(settings: Settings) -> None:
-    if settings.embedder != "none":
-        raise Misconfigured("embedder: only 'none' is there so far: recall works on words", setting="embedder")
+RANGES: dict[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "workers": (1, 64),
+    "recall_budget_ms": (1, 60_000),
+    "recall_items": (1, 200),
+    "recall_tokens": (100, 1_000_000),
+    "index_cache_mib": (1, 1 << 20),
+    "shutdown_s": (0, 3600),
+}
+"""The least and the most that a number may be."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
+EMBEDDERS = ("none",)
+
+
+def _check(settings: Settings, sources: Mapping[str, str]) -> None:
+    if settings.embedder not in EMBEDDERS:
+        raise _wrong("embedder", f"only {', '.join(EMBEDDERS)} is there so far: recall works on words", sources)
     if settings.database_url and not settings.database_url.startswith(("postgresql://", "postgres://")):
-        raise Misconfigured("database_url: expected postgresql://user:password@host/database", setting="database_url")
-    ranges: tuple[tuple[str, float, float], ...] = (
-        ("port", 0, 65535),
-        ("workers", 1, 64),
-        ("recall_budget_ms", 1, 60_000),
-        ("recall_items", 1, 200),
-        ("recall_tokens", 100, 1_000_000),
-        ("index_cache_mib", 1, 1 << 20),
-        ("shutdown_s", 0, 3600),
-    )
-    for name, low, high in ranges:
+        raise _wrong("database_url", "expected postgresql://user:password@host/database", sources)
+    for name, (low, high) in RANGES.items():
         if not low <= getattr(settings, name) <= high:
-            raise Misconfigured(f"{name}: must be between {low:g} and {high:g}", setting=name)
-    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise Misconfigured("log_level: must be debug, info, warning or error", setting="log_level")
+            raise _wrong(name, f"must be between {low:g} and {high:g}", sources)
+    if settings.log_level.lower() not in LOG_LEVELS:
+        raise _wrong("log_level", f"must be one of {', '.join(LOG_LEVELS)}", sources)
+    for name in ("data", "host"):
+        if not getattr(settings, name).strip():
+            raise _wrong(name, "must not be blank", sources)
+    for upstream in settings.upstreams:
+        if not upstream.base_url.startswith(("http://", "https://")):
+            raise _wrong("upstreams", f"the base_url of {upstream.name} must begin with http:// or https://", sources)
 
 
 def shown(settings: Settings, sources: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(name, value, source) of every setting, secrets as stars."""
+    """(name, value, source) of every setting, as text for people; secrets as stars."""
     rows = []
     for name in Settings.__struct_fields__:
         value = getattr(settings, name)
-        if name in SECRET and value is not None:
-            value = "***"
-        elif name == "database_url" and value is not None:
-            value = shown_url(value.replace("//", "//", 1)) if "@" not in value else _without_password(value)
+        if value is None or value == ():
+            text = "-"
+        elif name in SECRET:
+            text = "***"
+        elif name == "database_url":
+            text = shown_database(value)
         elif name == "upstreams":
-            value = ", ".join(
-                f"{u.name} ({shown_url(u.base_url)}, key {'***' if u.api_key else 'none'})" for u in value
+            text = ", ".join(f"{u.name} ({shown_url(u.base_url)}, key {'***' if u.api_key else '-'})" for u in value)
+        else:
+            text = (
+                str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
             )
-        rows.append((name, str(value), sources.get(name, "default")))
+        rows.append((name, str(text), sources.get(name, "default")))
     return rows
 
 
-def _without_password(url: str) -> str:
-    head, _, rest = url.partition("://")
-    login, _, place = rest.rpartition("@")
-    return f"{head}://{login.partition(':')[0]}:***@{place}"
+def shown_database(url: str) -> str:
+    """The URL without its password and its parameters, which may hold one too."""
+    head, _, rest = url.partition("?")[0].partition("://")
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{head}://{user}{':***' if colon else ''}{at}{place}"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HISTORY_MESSAGES = 40
 """Messages of the conversation that go with each question."""
+REMEMBERED_SHOWN = 5
+"""Remembered messages that are shown under an answer, the best ones; the receipt has all."""
 REMEMBERED_CHARACTERS = 100
 """Of each remembered message that is shown under an answer."""
 LEAVE = ("/quit", "/exit", "/q")
@@ -178,13 +180,15 @@ class Talk:
             shown = await completion.get_receipt(self._running.db, self._caller, answer.receipt.id)
         except NotFound:
             return
-        for message in shown.messages.values():
-            if shown.answer is not None and message.id == shown.answer.id:
-                continue
+        best = [shown.messages.get(id) for item in answer.receipt.items for id in item["message_ids"]]
+        known = [message for message in best if message is not None]
+        for message in known[:REMEMBERED_SHOWN]:
             text = " ".join(message.content.split())
             text = text if len(text) <= REMEMBERED_CHARACTERS else text[:REMEMBERED_CHARACTERS] + "…"
             day = iso(message.created_us)[:10]
             out.print(f"[dim]  remembered {day} {terminal.escaped(f'{message.sender_id}: {text}')}[/]")
+        if len(known) > REMEMBERED_SHOWN:
+            out.print(f"[dim]  and {len(known) - REMEMBERED_SHOWN} more: receipt {answer.receipt.id}[/]")
 
 
 async def _words(answer: "Completion") -> AsyncGenerator[str, None]:

@@ -76,7 +76,8 @@ def _print(place: int, hit: "Hit", explain: bool) -> None:
     day = iso(message.created_us)[:16].replace("T", " ")
     text = " ".join(message.content.split())
     if not sys.stdout.isatty():
-        terminal.say("\t".join((f"{hit.score:.3f}", day, message.sender_id, message.id, text)))
+        why = [" ".join(f"{name}={value:.3f}" for name, value in hit.signals.items() if value)] if explain else []
+        terminal.say("\t".join((f"{hit.score:.3f}", day, message.sender_id, message.id, text, *why)))
         return
     text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
     out = terminal.console()

@@ -1,6 +1,7 @@
 """``aforesaid serve``: everything is prepared, shown and run until a signal ends it."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -67,9 +68,11 @@ def bound(host: str, port: int) -> socket.socket:
     """A listening socket. *Raises* ``Misconfigured`` when the address is taken or not ours."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        made = socket.socket(family=family)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, port))
+        with contextlib.ExitStack() as on_failure:
+            made = on_failure.enter_context(socket.socket(family=family))
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((host, port))
+            on_failure.pop_all()
     except OSError as error:
         raise Misconfigured(f"can't listen on {host}:{port}: {error.strerror}; try --port", setting="port") from None
     made.set_inheritable(True)

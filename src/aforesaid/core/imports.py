@@ -147,7 +147,7 @@ class _Import:
             else:
                 stretch = self._checked(item)
                 if stretch is not None:
-                    if size + len(stretch.drafts) > BATCH_MESSAGES or len(batch) >= BATCH_CONVERSATIONS:
+                    if batch and (size + len(stretch.drafts) > BATCH_MESSAGES or len(batch) >= BATCH_CONVERSATIONS):
                         yield batch
                         batch, size = [], 0
                     batch.append(stretch)
