@@ -42,6 +42,7 @@ CONFIG: dict[str, Any] = {
         "allow-x00": False,
         "with-security-parameters": False,
     },
+    "checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, 408, 409, 413, 415, 422]}},
     "phases": {"stateful": {"max-steps": STEPS, "generation": {"max-examples": SCENARIOS}}},
 }
 

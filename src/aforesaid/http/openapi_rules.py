@@ -11,8 +11,10 @@ from aforesaid.times import MAX_US
 
 Schema = dict[str, Any]
 
-_IDENTIFIER: Schema = {"minLength": 1, "maxLength": limits.ID_CHARACTERS, "pattern": r"\S"}
-_WORD: Schema = {"minLength": 1, "maxLength": 64, "pattern": r"\S"}
+# JSON schema's white space is not quite ours.
+_NOT_BLANK = r"[^\s\u001c-\u001f\u0085]|\ufeff"
+_IDENTIFIER: Schema = {"minLength": 1, "maxLength": limits.ID_CHARACTERS, "pattern": _NOT_BLANK}
+_WORD: Schema = {"minLength": 1, "maxLength": 64, "pattern": _NOT_BLANK}
 _DATE = r"(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
 _TIME: Schema = {
     "pattern": rf"^{_DATE}T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{{1,6}})?Z$",
@@ -32,18 +34,18 @@ STRINGS: Mapping[str, Schema] = {
     **dict.fromkeys(("user_id", "owner_id", "sender_id", "session_id", "checksum", "parent_message_id"), _IDENTIFIER),
     **dict.fromkeys(("user", "collections", "id"), _IDENTIFIER),
     "role": _WORD,
-    "message_type": {"maxLength": 64, "pattern": r"^$|\S"},
+    "message_type": {"maxLength": 64, "pattern": f"^$|{_NOT_BLANK}"},
     **dict.fromkeys(("created_at", "sent_at", "ended_at", "expires_at", "asked_at"), _TIME),
     **dict.fromkeys(("since", "until"), _TIME),
     **dict.fromkeys(("start_date", "end_date"), _DAY),
     "content": {"maxLength": limits.MESSAGE_BYTES},
     "ip_whitelist": {"format": "ipv4", "pattern": r"^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$"},
-    "label": {"pattern": r"\S"},
+    "label": {"pattern": _NOT_BLANK},
     "model": _IDENTIFIER,
     "origins": {"pattern": r"^https?://[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9]\d{0,3})?$", "maxLength": limits.ID_CHARACTERS},
     "permissions": {"enum": ["read", "write"]},
-    "query": {"pattern": r"\S"},
-    "question": {"minLength": 1, "maxLength": limits.MESSAGE_BYTES, "pattern": r"\S"},
+    "query": {"pattern": _NOT_BLANK},
+    "question": {"minLength": 1, "maxLength": limits.MESSAGE_BYTES, "pattern": _NOT_BLANK},
     "summary": {"maxLength": limits.SUMMARY_CHARACTERS},
     "tags": {"maxLength": limits.ID_CHARACTERS},
 }
@@ -78,7 +80,6 @@ HEADERS: Mapping[str, Schema] = {
     "idempotency-key": _HEADER | {"maxLength": limits.IDEMPOTENCY_KEY_CHARACTERS},
     "x-user-id": _IDENTIFIER,
     "x-session-id": {"maxLength": limits.ID_CHARACTERS},
-    "x-collection-ids": {"pattern": r'^(\["\w+"(,"\w+")*\])?$'},
     "x-memories-enabled": _SWITCH,
     "x-aforesaid-store": _SWITCH,
 }
@@ -88,7 +89,7 @@ HEADERS: Mapping[str, Schema] = {
 QUERY: Mapping[str, Schema] = {
     **dict.fromkeys(("user_id", "owner_id", "sender_id"), _IDENTIFIER),
     **dict.fromkeys(("since", "until"), _TIME_OR_NOTHING),
-    "conversation_id": {"minLength": 1, "pattern": r"\S"},
+    "conversation_id": {"minLength": 1, "pattern": _NOT_BLANK},
     "cursor": {"minLength": 1},
 }
 """What the text of a query parameter must be: ``since=`` is the same as no ``since``."""

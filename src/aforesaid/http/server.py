@@ -33,6 +33,8 @@ KEEP_ALIVE_S = 75
 
 DRAIN_BYTES = 64 << 10
 """An unread body of at most this length is taken before the answer, so that the connection can go on."""
+DRAIN_S = 0.5
+"""And for so long: then the connection is closed after the answer."""
 LINGER_BYTES = 64 << 20
 """How much of a longer one is thrown away after the answer, before the connection is closed."""
 LINGER_S = 2.0
@@ -51,6 +53,8 @@ class Protocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
     _head_size = 0
+    _heads = 0
+    _unparsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -60,8 +64,18 @@ class Protocol(HttpToolsProtocol):
         self._stop_timers()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        # The parser tells of a header when it is whole, and keeps what it has until then, however much that is.
+        waiting, heads = self._head_timer is not None, self._heads
+        super().data_received(data)
+        if waiting and self._head_timer is not None and heads == self._heads:
+            self._unparsed += len(data)
+            if self._unparsed > HEAD_BYTES:
+                self._refuse_head()
+
     def on_message_begin(self) -> None:
-        self._head_size = 0
+        self._heads += 1
+        self._head_size = self._unparsed = 0
         self._expect_head()
         super().on_message_begin()
 
@@ -107,8 +121,11 @@ class Protocol(HttpToolsProtocol):
     def _grow(self, size: int) -> None:
         self._head_size += size
         if self._head_size > HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", b"the head of the request is too large")
+            self._refuse_head()
             raise ValueError("the head of the request is too large")
+
+    def _refuse_head(self) -> None:
+        self._refuse(b"431 Request Header Fields Too Large", b"the head of the request is too large")
 
     def _late(self) -> None:
         self._head_timer = None
@@ -173,17 +190,17 @@ class Incoming:
     async def settle(self) -> None:
         """A short body that nobody wanted has come, so that the connection can go on; a long one is left alone."""
         if not self.whole and not self._expects and self._size is not None and self._size <= DRAIN_BYTES:
-            await self._drain()
+            await self._drain(DRAIN_S)
 
     async def linger(self) -> None:
         """What the client still sent has been thrown away, within limits: now it can see its answer."""
         if not self._expects:
-            await self._drain()
+            await self._drain(LINGER_S)
 
-    async def _drain(self) -> None:
+    async def _drain(self, seconds: float) -> None:
         left = LINGER_BYTES
         try:
-            async with asyncio.timeout(LINGER_S):
+            async with asyncio.timeout(seconds):
                 while not self.whole and left > 0:
                     left -= len((await self()).get("body", b""))
         except TimeoutError:

@@ -108,6 +108,8 @@ async def _create(call: Call) -> Reply:
                 "conversation_id",
                 kind="missing",
             )
+        if item.conversation_id not in (None, reference):
+            raise Invalid("names another conversation than the request", *place, "conversation_id")
         draft = item.draft(*place)
         bare = not isinstance(given, list) and isinstance(given.content, str)
         messages.check_draft(draft, *(("body",) if bare else place))
