@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 
 from tests.support import loopback
 from tests.support.postgres import NoPostgres, empty_database, shared_server, stop_shared_server
@@ -34,8 +35,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """A test that asks for PostgreSQL carries its mark, and suites heavy in processes stay on one worker each."""
     for item in items:
         names = getattr(item, "fixturenames", ())
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for heavy in ("chaos", "browser", "sdk"):
             if item.get_closest_marker(heavy) and not item.get_closest_marker("xdist_group"):
                 item.add_marker(pytest.mark.xdist_group(heavy))
+    yield
+    # pytest-xdist 3.8 writes the group where pytest before 9.2 read the id: without this, no group stays together.
+    for item in items:
+        grouped = vars(item).get("_nodeid")
+        if grouped is not None and grouped != item.nodeid:
+            item._id = coerce_node_id(grouped)
 
 
 @pytest.fixture(autouse=True)

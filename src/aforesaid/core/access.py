@@ -182,11 +182,12 @@ def check_key(key: ApiKey) -> None:
             ipaddress.ip_network(entry, strict=False)
         except ValueError:
             raise Invalid("must be an IP address or network", "ip_whitelist", i) from None
-    for name, values in (("collections", key.collections or ()), ("ip_whitelist", key.ip_allow)):
+    lists = (("collections", key.collections or ()), ("ip_whitelist", key.ip_allow), ("origins", key.origins))
+    for name, values in lists:
         if len(values) > limits.LIST_ITEMS:
             raise Invalid(f"must have at most {limits.LIST_ITEMS} items", name, kind="too_long")
         for i, value in enumerate(values):
-            checks.text(value, name, i, maximum=limits.ID_CHARACTERS)
+            checks.identifier(value, name, i)
 
 
 def require(caller: Caller, permission: str) -> None:
@@ -259,6 +260,7 @@ async def add_workspace(db: Database, name: str) -> Workspace:
     checks.identifier(name, "name")
 
     def add(tx: Tx) -> Workspace:
+        tx.alone("workspaces")
         if workspaces.get_workspace(tx, name) is not None:
             raise Invalid("there is a workspace of this name", "name")
         return workspaces.add_workspace(tx, name)
@@ -270,6 +272,7 @@ async def default_workspace(db: Database) -> tuple[Workspace, bool]:
     """The first workspace, made when there was none; whether it was made now."""
 
     def ensure(tx: Tx) -> tuple[Workspace, bool]:
+        tx.alone("workspaces")
         known = workspaces.list_workspaces(tx)
         return (known[0], False) if known else (workspaces.add_workspace(tx, DEFAULT_WORKSPACE), True)
 
