@@ -1,6 +1,8 @@
 """The command line, command by command: what is shown, what is stored, the exit codes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +254,33 @@ def test_chat_streams_resends_the_history_and_goes_on_later(line: Line, upstream
     assert line("chat", "--user-id", "eve", "--conversation", conversation).err == "aforesaid: Conversation not found\n"
 
 
+def test_ctrl_c_stops_an_answer_and_not_the_talk(line: Line, upstream: Upstream) -> None:
+    env = {"AFORESAID_DATA": str(line.data), "AFORESAID_UPSTREAM_LOCAL_URL": upstream.base_url}
+    upstream.queue(Script(words=40, stall_after=5), Script(text="Second answer."))
+    process = subprocess.Popen(
+        [*command(), "chat", "--user-id", "ada", "--model", "m"],
+        env=clean_environment(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"one\ntwo\n")
+    process.stdin.flush()
+    shown = b""
+    while b"word3" not in shown:
+        piece = os.read(process.stdout.fileno(), 4096)
+        assert piece, shown
+        shown += piece
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"(stopped)\n")
+    assert rest.endswith(b"Second answer.\n")
+    said = [m["content"] for m in upstream.requests[-1].json["messages"]]
+    assert said[-3:] == ["one", "word0 word1 word2 word3 ", "two"]
+
+
 def test_chat_tells_when_there_is_no_answer(line: Line, upstream: Upstream) -> None:
     env = {"AFORESAID_DATA": str(line.data), "AFORESAID_UPSTREAM_LOCAL_URL": upstream.base_url}
     env["AFORESAID_UPSTREAM_LOCAL_RETRIES"] = "0"
@@ -355,6 +384,21 @@ def test_a_backup_is_whole_and_never_overwrites(line: Line, bread: Path, tmp_pat
     found = line.ok("search", "starter", "--user-id", "ada", "--data", copy.parent, "--json").json
     assert len(found["data"]) == 2
     assert sorted(path.name for path in copy.parent.iterdir() if path.suffix == ".part") == []
+
+
+def test_everything_but_backups_works_on_postgresql(line: Line, bread: Path, postgres_url: str) -> None:
+    line.set("AFORESAID_DATABASE_URL", postgres_url)
+    line.set("AFORESAID_PORT", str(free_port()))
+    assert line.ok("migrate", "--dry-run", "--json").json["migrations"]
+    assert states(line)["schema"] == "warning"
+    assert "2 would be new" in line.ok("import", bread, "--user-id", "ada", "--dry-run").out
+    assert "2 new" in line.ok("import", bread, "--user-id", "ada").out
+    assert "0 new, 2 already there" in line.ok("import", bread, "--user-id", "ada").out
+    assert len(line.ok("search", "starter", "--user-id", "ada", "--json").json["data"]) == 2
+    line.ok("keys", "create")
+    assert set(states(line).values()) == {"ok"}
+    assert "pg_dump" in line("backup", "x.db").err
+    assert not line.data.exists()
 
 
 # -- for people -------------------------------------------------------------------------------------------------------

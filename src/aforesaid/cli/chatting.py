@@ -57,9 +57,10 @@ def chat(
             terminal.note(f"{talk.told}\n/quit leaves.")
         while (question := _asked(user_id, person)) is not None:
             try:
-                runner.run(talk.ask(question))
+                if not runner.run(talk.ask(question)):
+                    terminal.note("(stopped)")
             except KeyboardInterrupt:
-                terminal.note("\n(stopped)")
+                terminal.note("(stopped)")
             except UpstreamFailed as error:
                 terminal.note(f"no answer: {error.message}")
                 if not person:
@@ -138,9 +139,10 @@ class Talk:
         """Who answers."""
         return f"{self._running.chat.describe()}; model {self._model}"
 
-    async def ask(self, question: str) -> None:
-        """The answer is printed as it comes, and stored; then what was remembered for it."""
+    async def ask(self, question: str) -> bool:
+        """The answer is printed as it comes, and stored; then what was remembered for it. False: it was stopped."""
         from aforesaid.core import asking, completion
+        from aforesaid.errors import UpstreamFailed
 
         turn = {"role": "user", "content": question}
         body = {"model": self._model, "messages": [*self._history, turn], "stream": True}
@@ -148,16 +150,25 @@ class Talk:
         asked = asking.understood(msgspec.json.encode(body), given)
         answer = await completion.complete(self._running.services, self._caller, asked)
         self.conversation_id = answer.conversation_id
-        said = []
-        async with contextlib.aclosing(_words(answer)) as words:
-            async for word in words:
-                said.append(word)
-                print(word, end="", flush=True)
-        print(flush=True)
+        said: list[str] = []
+        whole = True
+        try:
+            async with contextlib.aclosing(_words(answer)) as words:
+                async for word in words:
+                    said.append(word)
+                    print(word, end="", flush=True)
+        except UpstreamFailed:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # else Ctrl-C broke it off: what was said is stored
+                raise
+            whole = False
+        finally:
+            print(flush=True)
         self._history = [*self._history, turn, {"role": "assistant", "content": "".join(said)}][-HISTORY_MESSAGES:]
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and whole:
             await self._show_remembered(answer)
         await self._running.runner.drain()  # so that the next answer can remember this one
+        return whole
 
     async def end(self) -> None:
         """What was said is stored, and nothing is asked any more."""

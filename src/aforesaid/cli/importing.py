@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 IGNORED_SHOWN = 8
+SPEED_S = 0.5
+"""An import shorter than this says nothing about speed."""
 
 
 def import_(
@@ -144,7 +146,8 @@ def _tell(report: "Report", waiting: int, file: str, user_id: str | None) -> Non
     say(f"{file}: {report.form}")
     say(f"  conversations {report.conversations_new:>9,} {head}, {report.conversations_known:,} already there")
     say(f"  messages      {report.messages_new:>9,} {head}, {report.messages_known:,} already there")
-    say(f"  time          {report.seconds:>9.1f} s, {count / max(report.seconds, 1e-9):,.0f} messages/s")
+    speed = f", {count / report.seconds:,.0f} messages/s" if report.seconds >= SPEED_S else ""
+    say(f"  time          {report.seconds:>9.1f} s{speed}")
     if report.ignored:
         shown = [f"{name} ×{number:,}" for name, number in report.ignored[:IGNORED_SHOWN]]
         more = len(report.ignored) - len(shown)
