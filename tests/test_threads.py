@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,17 @@ def running(model: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def client(running: RunningServer, request: pytest.FixtureRequest) -> Client:
     """A user of this test's own."""
     return Client(running, user=f"user of {request.node.name}"[:200])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, model: Upstream, running: RunningServer, tmp_path: Path) -> Iterator[Client]:
+    """A user on each engine in turn."""
+    if request.param == "sqlite":
+        yield Client(running, user=f"user of {request.node.name}"[:200])
+        return
+    url = request.getfixturevalue("postgres_url")
+    with server_factory(tmp_path) as start:
+        yield Client(start(env=upstream_environment(model), database_url=url), user="u")
 
 
 def say(client: Client, model: Upstream, answer: str, *turns: Any, **fields: Any) -> Answered:
@@ -408,19 +420,19 @@ def at_once(*calls: Any) -> list[Answered]:
 
 
 @pytest.mark.parametrize("with_id", [False, True])
-def test_two_turns_of_one_conversation_at_once_are_both_stored(
-    client: Client, model: Upstream, begun: str, with_id: bool
-) -> None:
+def test_two_turns_of_one_conversation_at_once_are_both_stored(either: Client, model: Upstream, with_id: bool) -> None:
+    say(either, model, "A1", "Q1")
+    begun = say(either, model, "A2", "Q1", "A1", "Q2").conversation
     fields: dict[str, Any] = {"conversation_id": begun} if with_id else {}
     spell = "gpt-4?delay_s=0.1&text="
     answers = at_once(
         *(
-            lambda i=i: client.chat("Q1", "A1", "Q2", "A2", f"Q3 {i}", model=f"{spell}A3+{i}", **fields)
+            lambda i=i: either.chat("Q1", "A1", "Q2", "A2", f"Q3 {i}", model=f"{spell}A3+{i}", **fields)
             for i in range(6)
         )
     )
     assert {answer.conversation for answer in answers} == {begun}
-    stored = client.messages(begun)
+    stored = either.messages(begun)
     assert [m["content"] for m in stored[:4]] == ["Q1", "A1", "Q2", "A2"]
     pairs = [(stored[i]["content"], stored[i + 1]["content"]) for i in range(4, len(stored), 2)]
     assert sorted(pairs) == [(f"Q3 {i}", f"A3 {i}") for i in range(6)]
@@ -428,20 +440,20 @@ def test_two_turns_of_one_conversation_at_once_are_both_stored(
         assert stored[i]["parent_message_id"] == stored[3]["id"]
 
 
-def test_the_first_requests_of_a_session_at_once_begin_one_conversation(client: Client, model: Upstream) -> None:
+def test_the_first_requests_of_a_session_at_once_begin_one_conversation(either: Client, model: Upstream) -> None:
     answers = at_once(
-        *(lambda i=i: client.chat(f"Q {i}", session_id="s", model=f"gpt-4?delay_s=0.1&text=A+{i}") for i in range(6))
+        *(lambda i=i: either.chat(f"Q {i}", session_id="s", model=f"gpt-4?delay_s=0.1&text=A+{i}") for i in range(6))
     )
     assert all(answer.status == 200 for answer in answers)
-    (made,) = client.conversations()
-    stored = texts(client, made["id"])
+    (made,) = either.conversations()
+    stored = texts(either, made["id"])
     assert sorted(zip(stored[::2], stored[1::2], strict=True)) == [(f"Q {i}", f"A {i}") for i in range(6)]
 
 
-def test_new_conversations_at_once_are_all_there(client: Client, model: Upstream) -> None:
-    answers = at_once(*(lambda: client.chat("Hi", model="gpt-4?text=Hello!") for _ in range(8)))
+def test_new_conversations_at_once_are_all_there(either: Client, model: Upstream) -> None:
+    answers = at_once(*(lambda: either.chat("Hi", model="gpt-4?text=Hello!") for _ in range(8)))
     assert len({answer.conversation for answer in answers}) == 8
-    assert len(client.conversations()) == 8
+    assert len(either.conversations()) == 8
 
 
 # -- who the user is --------------------------------------------------------------------------------------------------

@@ -230,19 +230,22 @@ def store_turn(
 def _now(tx: Tx, caller: Caller, asked: Asked, announced: Located | None) -> Located:
     """Where the request stands now, in the conversation that was announced: others may have stored since."""
     if announced is None:
-        return locate(tx, caller, msgspec.structs.replace(asked, into_ended=True))
+        announced = locate(tx, caller, msgspec.structs.replace(asked, into_ended=True))
     if announced.conversation is None:
         if asked.session_id is None or asked.conversation_id is not None:
             return _begun(asked)
         # Two first requests of one session at once: the second finds what the first began.
         tx.alone(f"session {caller.workspace} {asked.user_id} {asked.session_id}")
-        return _in_session(tx, caller, asked)
-    number = announced.conversation.number
+        announced = _in_session(tx, caller, asked)
+        if announced.conversation is None:
+            return announced
+    # Lock first, look second: a turn that is being stored at this moment is waited for, then seen.
+    conversation = conversations.resolve(tx, caller, announced.conversation.number, lock_us=ids.now_us())
     if asked.conversation_id is None and asked.session_id is None and asked.resent:
         found = _by_chain(tx, caller, asked)
-        if found.conversation is not None and found.conversation.number == number:
+        if found.conversation is not None and found.conversation.number == conversation.number:
             return found
-    return _within(tx, conversations.resolve(tx, caller, number), asked)
+    return _within(tx, conversation, asked)
 
 
 def _new_conversation(tx: Tx, caller: Caller, asked: Asked, fresh_id: str) -> Conversation:
