@@ -27,6 +27,7 @@ from aforesaid.errors import (
 from aforesaid.http import openapi_texts as texts
 from aforesaid.http.body import TooSlow, WrongContentType
 from aforesaid.http.endpoint import Dialect, Endpoint, Parameter
+from aforesaid.http.openapi_fields import about
 from aforesaid.http.openapi_rules import HEADERS, QUERY, ruled, ruled_shape
 from aforesaid.http.openapi_samples import Samples
 from aforesaid.http.server import Mounted
@@ -83,6 +84,10 @@ class _Description:
         for struct in {struct for _, e in self._all if e.body is not None for struct in _structs(e.body)}:
             name = self._schemas_name(struct)
             self._components[name] = ruled_shape(self._components[name], name)
+        for shape, schema in self._components.items():
+            for field, kind in schema.get("properties", {}).items():
+                if told := about(shape, field):
+                    schema["properties"][field] = {"description": told, **kind}
 
     def whole(self, version: str) -> Json:
         paths: dict[str, Json] = {}
@@ -109,15 +114,15 @@ class _Description:
         }
 
     def _operation(self, mount: Mounted, endpoint: Endpoint) -> Json:
-        about = [plain(endpoint.about)] if endpoint.about else []
+        told = [plain(endpoint.about)] if endpoint.about else []
         if first := self._twin(mount, endpoint):
-            about.append(f"The same as `{endpoint.method} {path_of(*first)}`.")
-        about.append(texts.ACCESS[endpoint.access])
+            told.append(f"The same as `{endpoint.method} {path_of(*first)}`.")
+        told.append(texts.ACCESS[endpoint.access])
         drawn: Json = {
             "operationId": endpoint.name,
             "tags": [endpoint.tag],
             "summary": endpoint.summary,
-            "description": "\n\n".join(about),
+            "description": "\n\n".join(told),
         }
         if first:
             drawn["x-same-as"] = first[1].name
@@ -180,9 +185,9 @@ class _Description:
         return response
 
     def _refusal(self, dialect: Dialect, status: int, errors: Sequence[AforesaidError]) -> Json:
-        about = HTTPStatus(status).phrase
+        phrase = HTTPStatus(status).phrase
         told = dict.fromkeys(texts.ERRORS[error.code] for error in errors)
-        response: Json = {"description": f"{about}. {' '.join(told)}".strip()}
+        response: Json = {"description": f"{phrase}. {' '.join(told)}".strip()}
         kind = dialect.shape(status)
         content: Json = {"schema": self._schemas[kind]}
         for error in errors[:1]:
