@@ -46,6 +46,7 @@ _UNSAFE = re.compile(
     "|\\[(?=/?[A-Z_]{2,}\\])"
 )
 _WORD = re.compile(r"\w{3,}")
+_written = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class _Wire(msgspec.Struct):
@@ -331,8 +332,7 @@ def _line(hit: Hit, words: set[str]) -> str:
         "id": message.id,
         "text": shown_text(message.content, words),
     }
-    raw = json.dumps(record, ensure_ascii=False)
-    return _UNSAFE.sub(_escaped, raw)
+    return _UNSAFE.sub(_escaped, _written(record))
 
 
 def _escaped(found: re.Match[str]) -> str:
