@@ -154,7 +154,7 @@ def test_an_extended_index_answers_like_a_new_one(size: int, conversation: int) 
     assert where(extended, "cat") == where(whole, "cat")
     assert where(extended, "苹果") == where(whole, "苹果")
     assert np.array_equal(extended.neighbours.rows, whole.neighbours.rows)
-    for name in ("own_norm", "window_norm", "languages", "machine", "names", "span_us"):
+    for name in "terms owner first length asks window_terms conversation_terms languages machine names span_us".split():
         assert np.array_equal(getattr(extended, name), getattr(whole, name)), name
 
 

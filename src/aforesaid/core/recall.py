@@ -14,12 +14,12 @@ import numpy as np
 
 from aforesaid.core import words
 from aforesaid.core.dates import spans_in
-from aforesaid.core.textindex import ASKS, K1, NEAR, ROLES, STANDING, Address, Array, Index, Postings
+from aforesaid.core.textindex import K1, NEAR, ROLES, STANDING, Address, Array, Index, Postings
 
-LONG = 40  # terms: a longer message is no more informative
 TALK = 2  # terms that a question must share with the store for whole conversations to count
 MAX_LETTERS = 2000  # of a question are looked at: half from its beginning, half from its end
 MAX_TERMS = 48  # of them the rarest are looked for
+RUN = 64  # messages that are compared with each other first, to find the best of all
 MAX_PARTS = 1000  # passages of a message that are told apart by the signal "few"
 
 # Weights of the signals, set by hand on development sets of both kinds of chat.
@@ -31,8 +31,7 @@ _SAID = re.compile(
     r"\byou(?:r| have| had|'ve)?\b.*\b(?:said|say|recommend\w*|suggest\w*|told|tell|mention\w*|provide\w*|gave|give"
     r"|advise\w*|explain\w*|describe\w*|list\w*)"
 )
-# Tables, because a vectorised logarithm may round differently from machine to machine.
-_LENGTHS = np.array([math.log1p(n) for n in range(LONG + 1)])
+# A table, because a vectorised logarithm may round differently from machine to machine.
 _PARTS = np.array([0.0, *(-math.log(n) for n in range(1, MAX_PARTS))])
 
 
@@ -78,50 +77,75 @@ def rank(index: Index, query: Query, limit: int, exclude: Set[Address] | None = 
     found = signals(index, query)
     if found is None:
         return []
-    columns = index.columns
     score = np.zeros(index.size)
     parts = {name: weight * found.values[name] for name, weight in found.weights.items() if name in found.values}
     for part in parts.values():
         score += part
-    places = np.flatnonzero(found.reason & _allowed(index, query))
-    places = _without(index, places, exclude) if exclude else places
-    if len(places) > limit:
-        least = np.partition(score[places], len(places) - limit)[len(places) - limit]
-        places = places[score[places] >= least]
-    order = np.lexsort((columns.seq[places], columns.conversation[places], columns.created_us[places], score[places]))
+    allowed = _allowed(index, query)
+    able = found.reason if allowed is None else found.reason & allowed
+    if exclude:
+        able = _without(index, able, exclude)
+    places = _ordered(index, _best(score, able, limit), score)[:limit]
+    names, columns = list(parts), index.columns
+    rows = zip(*(part[places].tolist() for part in parts.values()), strict=True)
+    heads = zip(
+        columns.conversation[places].tolist(), columns.seq[places].tolist(), score[places].tolist(), rows, strict=True
+    )
     return [
-        Ranked(
-            int(columns.conversation[i]),
-            int(columns.seq[i]),
-            float(score[i]),
-            {name: float(part[i]) for name, part in parts.items() if part[i]},
-        )
-        for i in places[order[::-1][:limit]].tolist()
+        Ranked(conversation, seq, total, {name: value for name, value in zip(names, row, strict=True) if value})
+        for conversation, seq, total, row in heads
     ]
 
 
-def _allowed(index: Index, query: Query) -> Array:
+def _best(score: Array, able: Array, limit: int) -> Array:
+    """The places of the ``limit`` best among the able, of those that equal the last of them, and perhaps of others."""
+    kept = np.where(able, score, -np.inf)
+    if len(kept) > limit * RUN:
+        # At least ``limit`` messages score as much as the runs' own best, counted down so far: the others are out.
+        tops = np.maximum.reduceat(kept, np.arange(0, len(kept), RUN))
+        places = np.flatnonzero(kept >= np.partition(tops, len(tops) - limit)[len(tops) - limit])
+    else:
+        places = np.arange(len(kept))
+    places = places[able[places]]
+    if len(places) > limit:
+        least = np.partition(score[places], len(places) - limit)[len(places) - limit]
+        places = places[score[places] >= least]
+    return places
+
+
+def _ordered(index: Index, places: Array, score: Array) -> Array:
+    """The places, best first."""
     columns = index.columns
-    allowed = np.ones(index.size, bool)
+    keys = (columns.seq[places], columns.conversation[places], columns.created_us[places], score[places])
+    return places[np.lexsort(keys)[::-1]]
+
+
+def _allowed(index: Index, query: Query) -> Array | None:
+    """Which messages the filters of the query let through; None when it has none."""
+    columns, tests = index.columns, list[Array]()
     if query.conversation is not None:
-        allowed &= columns.conversation == query.conversation
+        tests.append(columns.conversation == query.conversation)
     if query.since_us is not None:
-        allowed &= columns.created_us >= query.since_us
+        tests.append(columns.created_us >= query.since_us)
     if query.until_us is not None:
-        allowed &= columns.created_us < query.until_us
+        tests.append(columns.created_us < query.until_us)
     if query.role is not None:
-        allowed &= columns.role == (ROLES.index(query.role) if query.role in ROLES else 255)
+        tests.append(columns.role == (ROLES.index(query.role) if query.role in ROLES else 255))
     if query.sender is not None:
-        allowed &= columns.sender == (columns.senders.index(query.sender) if query.sender in columns.senders else -1)
-    return allowed
+        tests.append(columns.sender == (columns.senders.index(query.sender) if query.sender in columns.senders else -1))
+    return np.logical_and.reduce(tests) if tests else None
 
 
-def _without(index: Index, places: Array, exclude: Set[Address]) -> Array:
+def _without(index: Index, able: Array, exclude: Set[Address]) -> Array:
     conversations = np.unique(np.fromiter((c for c, _ in exclude), np.int64, len(exclude)))
-    suspect = np.isin(index.columns.conversation[places], conversations)
-    seqs = index.columns.seq
-    gone = [i for i in places[suspect].tolist() if (int(index.columns.conversation[i]), int(seqs[i])) in exclude]
-    return places[~np.isin(places, gone)] if gone else places
+    suspect = np.flatnonzero(able & np.isin(index.columns.conversation, conversations))
+    pairs = zip(index.columns.conversation[suspect].tolist(), index.columns.seq[suspect].tolist(), strict=True)
+    gone = [place for place, pair in zip(suspect.tolist(), pairs, strict=True) if pair in exclude]
+    if not gone:
+        return able
+    rest = able.copy()
+    rest[gone] = False
+    return rest
 
 
 def signals(index: Index, query: Query) -> Signals | None:
@@ -147,7 +171,7 @@ def signals(index: Index, query: Query) -> Signals | None:
     if date is not None:
         values["date"] = date
         reason |= date > 0
-    values["length"] = _LENGTHS[np.minimum(index.terms, LONG)]
+    values["length"] = index.length
     if index.machine:
         values["who"] = (columns.role == _USER).astype(np.float64)
         if _SAID.search(text.lower()):
@@ -155,7 +179,7 @@ def signals(index: Index, query: Query) -> Signals | None:
         values["standing"] = ((columns.flags & STANDING) > 0).astype(np.float64)
         values["few"] = _PARTS[np.minimum(columns.passages, MAX_PARTS - 1)]
         return Signals(values, ASSISTANT, reason)
-    values["asks"] = (columns.flags & ASKS).astype(np.float64)
+    values["asks"] = index.asks
     sender = _named(index.names, text)
     if sender is not None:
         values["who"] = (columns.sender == sender).astype(np.float64)
@@ -201,9 +225,13 @@ def _own(index: Index, postings: Postings, terms: int) -> Array:
     """BM25 of each passage; of a message its best."""
     size = len(index.owner)
     idf = np.array([_idf(size, having) for having in np.bincount(postings.term, minlength=terms).tolist()])
-    weight = idf[postings.term] * postings.times * (K1 + 1) / (postings.times + index.own_norm[postings.passage])
+    weight = idf[postings.term] * postings.times * (K1 + 1) / (postings.times + index.own_norm(postings.passage))
     best = np.bincount(postings.passage, weights=weight, minlength=size)
-    return best if index.alone else np.maximum.reduceat(best, index.first)
+    if index.alone:
+        return best
+    out = np.zeros(index.size)
+    np.maximum.at(out, index.owner[postings.passage], best[postings.passage])
+    return out
 
 
 def _by_message(index: Index, postings: Postings, terms: int) -> list[tuple[Array, Array, Array]]:
@@ -220,7 +248,7 @@ def _by_message(index: Index, postings: Postings, terms: int) -> list[tuple[Arra
 
 def _window(index: Index, postings: Postings, terms: int) -> Array:
     """BM25 of each message together with its neighbours."""
-    size, norm = index.size, index.window_norm
+    size = index.size
     out, held, seen = np.zeros(size + 1), np.zeros(size + 1), np.zeros(size + 1, bool)
     for message, count, near in _by_message(index, postings, terms):
         if not len(message):
@@ -235,7 +263,7 @@ def _window(index: Index, postings: Postings, terms: int) -> Array:
         idf = _idf(size, int(np.count_nonzero(seen)))
         many = held.take(places)
         worth = many * (idf * (K1 + 1))
-        many += norm.take(places)
+        many += index.window_norm(places)
         worth /= many
         # A place that comes twice is given the same sum twice, not twice the sum: plain indexing doesn't accumulate.
         worth += out.take(places)
@@ -256,5 +284,5 @@ def _session(index: Index, postings: Postings, terms: int) -> tuple[Array, int]:
         shared += 1
         many = np.bincount(conversation[low:high], weights=postings.times[low:high], minlength=size)
         out += _idf(size, int(np.count_nonzero(many))) * many * (K1 + 1) / (many + norm)
-    spread: Array = out[index.neighbours.conversation]
+    spread: Array = out.take(index.neighbours.conversation)
     return spread, shared

@@ -3,13 +3,14 @@
 All statistics (how rare a term is, how long messages are) are that user's alone. See docs/explanation/recall.md.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from aforesaid.core.neighbours import Neighbours, appended, linked, repeated
+from aforesaid.core.neighbours import NONE, Neighbours, appended, linked, repeated
 from aforesaid.core.textblock import (
     ASKS,
     BLOCK_MESSAGES,
@@ -49,6 +50,7 @@ __all__ = [
 
 NEAR_TERMS = 60  # first terms of a message that count for its neighbours
 NEAR = (8, 10, 4, 6)  # tenths that their terms are worth: message before, after, second before, second after
+LONG = 40  # terms: a longer message is no more informative
 K1, B = 1.4, 0.85  # of BM25: how soon a repeated term adds nothing, how much a long text is charged
 MACHINE_RATIO = 2.5  # assistants that write so many times more than the users are machines
 # A tail of this many terms is scanned at each question; beyond it, and an eighth of the rest, all is sorted anew.
@@ -58,6 +60,8 @@ _MOST = 255  # a term's count in a passage is kept up to this
 
 _USER, _ASSISTANT = ROLES.index("user"), ROLES.index("assistant")
 _MACHINES = frozenset("assistant ai bot chatbot model agent system gpt chatgpt claude gemini llm".split())
+# A table, because a vectorised logarithm may round differently from machine to machine.
+_LENGTHS = np.array([math.log1p(n) for n in range(LONG + 1)])
 _SHIFT, _ONE, _PLACES = np.uint64(32), np.uint64(1), np.uint64(0x7FFF_FFFF)
 
 
@@ -139,22 +143,42 @@ def _by_term(terms: Array, owner: Array, near: Array) -> _Sorted:
     )
 
 
+class _Tallies(NamedTuple):
+    """Sums over all messages."""
+
+    roles: Array  # int64, messages by role
+    role_terms: Array  # int64, their terms
+    speakers: Array  # int64, messages of the role assistant by sender
+    languages: int  # bit mask
+    oldest_us: int
+    newest_us: int
+
+
 class Index:
     """All messages of one user. Unchanging to the caller; several threads may ask it.
 
-    Per message, in order of arrival: ``columns``, ``terms`` (how many), ``neighbours``, ``first`` (its first passage).
-    ``owner`` is the message of each passage.
+    Per message, in order of arrival: ``columns``, ``terms`` (how many), ``neighbours``, ``first`` (its first passage),
+    ``window_terms`` (tenths of terms of it and its neighbours; one more entry, 0, for "none"), and two signals that
+    don't depend on the question: ``length`` and ``asks``. ``owner`` is the message of each passage,
+    ``conversation_terms`` the terms of each conversation.
     """
 
-    def __init__(
-        self,
-        columns: Columns,
-        neighbours: Neighbours | None = None,
-        main: _Part | None = None,
-        split: tuple[int, int, int] = (0, 0, 0),
-    ) -> None:
-        """*Takes* what is kept from an earlier index: the main part, and the message, passage and term it ends at."""
+    owner: Array
+    first: Array
+    terms: Array
+    length: Array
+    asks: Array
+    conversation_terms: Array
+    window_terms: Array
+    _tallies: _Tallies
+    _parts: list[_Part]
+    _split: tuple[int, int, int]
+
+    def __init__(self, columns: Columns, neighbours: Neighbours | None = None, old: "Index | None" = None) -> None:
+        """*Takes* ``old``, whose messages are the first of ``columns``; with ``neighbours`` they keep their order."""
+        main, split = (old._parts[0], old._split) if old is not None else (None, (0, 0, 0))
         if neighbours is None:
+            old = None
             order = np.lexsort((columns.seq, columns.conversation))
             again = repeated(columns, order)
             if again is not None:
@@ -163,16 +187,54 @@ class Index:
             neighbours = linked(columns, order)
         self.columns, self.neighbours = columns, neighbours
         self.size = len(columns.seq)
-        self.owner = np.repeat(np.arange(self.size, dtype=np.int32), columns.passages)
-        self.alone = len(self.owner) == self.size  # every message is one passage
-        self.first = np.cumsum(columns.passages, dtype=np.int64) - columns.passages
-        sizes = columns.sizes.astype(np.int64)
-        self.terms = sizes if self.alone else np.add.reduceat(sizes, self.first)
+        self._count(old)
         ends = (self.size, len(self.owner), len(columns.terms))
         if main is None or ends[2] - split[2] > max(TAIL_TERMS, split[2] // 8):
             self._parts, self._split = [_Part(columns, 0, 0, 0)], ends
         else:
             self._parts, self._split = [main, _Part(columns, *split)], split
+
+    def _count(self, old: "Index | None") -> None:
+        """What is known of each message and of all; of those in ``old`` it is taken from there."""
+        columns = self.columns
+        known, passage = (old.size, len(old.owner)) if old is not None else (0, 0)
+        passages, wide = columns.passages[known:].astype(np.int64), columns.sizes[passage:].astype(np.int64)
+        owner = np.repeat(np.arange(known, self.size, dtype=np.int32), passages)
+        first = np.cumsum(passages) - passages
+        terms = wide if len(owner) == len(passages) else np.add.reduceat(wide, first)
+        length = _LENGTHS[np.minimum(terms, LONG)]
+        asks = (columns.flags[known:] & ASKS).astype(np.float64)
+        if old is not None:
+            owner, first = np.append(old.owner, owner), np.append(old.first, first + passage)
+            length, asks = np.append(old.length, length), np.append(old.asks, asks)
+        self._tallies = _tallied(columns, known, terms, old._tallies if old is not None else None)
+        self.owner, self.first, self.length, self.asks = owner, first, length, asks
+        self.terms = terms if old is None else np.append(old.terms, terms)
+        self.alone = len(self.owner) == self.size  # every message is one passage
+        by_conversation = np.zeros(self.neighbours.conversations, np.int64)
+        if old is not None:
+            by_conversation[: len(old.conversation_terms)] = old.conversation_terms
+        np.add.at(by_conversation, self.neighbours.conversation[known:], terms)
+        self.conversation_terms = by_conversation
+        self.window_terms = self._windows(old)
+        if old is not None and len(old.columns.senders) == len(columns.senders):
+            for name in ("names", "name_terms"):
+                if name in old.__dict__:
+                    self.__dict__[name] = old.__dict__[name]
+
+    def _windows(self, old: "Index | None") -> Array:
+        total, rows = np.zeros(self.size + 1, np.int64), self.neighbours.rows
+        changed: Array | slice = slice(self.size)
+        if old is not None:
+            total[: old.size] = old.window_terms[:-1]
+            touched = np.unique(rows[:, old.size :])
+            changed = touched[touched != NONE]
+        near = np.append(np.minimum(self.terms, NEAR_TERMS), 0)
+        around = 10 * self.terms[changed]
+        for row, share in zip(rows[1:], NEAR, strict=True):
+            around += share * near.take(row[changed])
+        total[changed] = around
+        return total
 
     @classmethod
     def of(cls, blocks: Sequence[bytes]) -> "Index":
@@ -188,40 +250,36 @@ class Index:
         if not blocks:
             return self
         columns = joined([self.columns, *(unpack(block) for block in blocks)])
-        return Index(columns, appended(self.neighbours, columns), self._parts[0], self._split)
+        return Index(columns, appended(self.neighbours, columns), self)
 
     @property
     def nbytes(self) -> int:
         """Bytes held, without the interpreter's own overhead."""
-        near = (self.neighbours.rows, self.neighbours.conversation)
-        arrays = [*self.columns[:-1], self.owner, self.first, self.terms, *near]
+        near = (self.neighbours.rows, self.neighbours.conversation, self.window_terms, self.conversation_terms)
+        arrays = [*self.columns[:-1], self.owner, self.first, self.terms, self.length, self.asks, *near]
         return sum(a.nbytes for a in arrays) + sum(part.nbytes for part in self._parts)
 
-    @cached_property
+    @property
     def span_us(self) -> tuple[int, int]:
         """The times of the oldest and of the newest message."""
-        created = self.columns.created_us
-        return int(created.min()), int(created.max())
+        return self._tallies.oldest_us, self._tallies.newest_us
+
+    def own_norm(self, passages: Array) -> Array:
+        """BM25's charge for the length of these passages."""
+        return _norm(self.columns.sizes.take(passages), len(self.columns.terms), len(self.owner))
+
+    def window_norm(self, messages: Array) -> Array:
+        """The same for these messages with their neighbours."""
+        return _norm(self.window_terms.take(messages), self._all_windows, self.size)
 
     @cached_property
-    def own_norm(self) -> Array:
-        """BM25's charge for the length of each passage."""
-        return _norm(self.columns.sizes.astype(np.int64))
-
-    @cached_property
-    def window_norm(self) -> Array:
-        """The same for each message with its neighbours; one more entry for "none"."""
-        near = np.append(np.minimum(self.terms, NEAR_TERMS), 0)
-        total = 10 * self.terms
-        for row, share in zip(self.neighbours.rows[1:], NEAR, strict=True):
-            total += share * near.take(row)
-        return np.append(_norm(total), 1.0)
+    def _all_windows(self) -> int:
+        return int(self.window_terms.sum())
 
     @cached_property
     def conversation_norm(self) -> Array:
         """The same for each conversation."""
-        lengths = np.bincount(self.neighbours.conversation, weights=self.terms, minlength=self.neighbours.conversations)
-        return _norm(lengths.astype(np.int64))
+        return _norm(self.conversation_terms, len(self.columns.terms), self.neighbours.conversations)
 
     @cached_property
     def names(self) -> list[str]:
@@ -238,23 +296,18 @@ class Index:
     @cached_property
     def machine(self) -> bool:
         """Whether the messages of the role assistant are a machine's: by their senders' names, or far longer."""
-        columns, roles = self.columns, len(ROLES)
-        counts = np.bincount(columns.role, minlength=roles).tolist()
+        counts, terms = self._tallies.roles.tolist(), self._tallies.role_terms.tolist()
         if not counts[_ASSISTANT]:
             return False
-        words = [tokens(sender) for sender in columns.senders]
-        generic = np.array([not some or not _MACHINES.isdisjoint(some) for some in words], bool)
-        by_sender = np.bincount(columns.sender[columns.role == _ASSISTANT], minlength=len(generic))
-        if 2 * int(by_sender[generic].sum()) >= counts[_ASSISTANT]:
+        spoken = zip(self.columns.senders, self._tallies.speakers.tolist(), strict=True)
+        if 2 * sum(count for sender, count in spoken if count and _generic(sender)) >= counts[_ASSISTANT]:
             return True
-        terms = np.bincount(columns.role, weights=self.terms, minlength=roles).tolist()
         return bool(terms[_ASSISTANT] * counts[_USER] > MACHINE_RATIO * counts[_ASSISTANT] * terms[_USER] > 0)
 
-    @cached_property
+    @property
     def languages(self) -> int:
         """The bit mask of the languages of the messages."""
-        counts = np.bincount(self.columns.language).tolist()
-        return sum(1 << place for place, count in enumerate(counts) if count)
+        return self._tallies.languages
 
     def postings(self, terms: Sequence[Term]) -> Postings:
         """Where the terms stand; a passage with several forms of a term counts them together."""
@@ -277,8 +330,31 @@ class Index:
         return Postings(term, keys - term * passages, counts, nears)
 
 
-def _norm(lengths: Array) -> Array:
+def _generic(sender: str) -> bool:
+    """Whether the sender's id has no word, or one that machines are called by."""
+    some = tokens(sender)
+    return not some or not _MACHINES.isdisjoint(some)
+
+
+def _tallied(columns: Columns, known: int, terms: Array, old: _Tallies | None) -> _Tallies:
+    """The sums over ``old`` and the messages from ``known`` on, which have so many terms."""
+    role, sender, created = columns.role[known:], columns.sender[known:], columns.created_us[known:]
+    roles = np.bincount(role, minlength=len(ROLES))
+    role_terms = np.bincount(role, weights=terms, minlength=len(ROLES)).astype(np.int64)
+    speakers = np.bincount(sender[role == _ASSISTANT], minlength=len(columns.senders))
+    spoken = np.flatnonzero(np.bincount(columns.language[known:])).tolist()
+    languages = sum(1 << place for place in spoken)
+    span = (int(created.min()), int(created.max())) if len(created) else (0, 0)
+    if old is None:
+        return _Tallies(roles, role_terms, speakers, languages, *span)
+    if len(created):
+        span = (min(old.oldest_us, span[0]), max(old.newest_us, span[1]))
+    speakers[: len(old.speakers)] += old.speakers
+    return _Tallies(roles + old.roles, role_terms + old.role_terms, speakers, languages | old.languages, *span)
+
+
+def _norm(lengths: Array, total: int, count: int) -> Array:
     # Whole numbers: their sum, and so the ranking, can't depend on the order of the messages.
-    average = max(int(lengths.sum()) / max(len(lengths), 1), 1e-9)
+    average = max(total / max(count, 1), 1e-9)
     norm: Array = K1 * (1 - B) + lengths * (K1 * B / average)
     return norm
