@@ -46,6 +46,9 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     meta_data: Json | None = None
 
 
+_EMPTY = Index.of([])
+
+
 class _Held:
     """A scope's index in memory. ``lock`` is held while it is brought up to date or asked."""
 
@@ -54,13 +57,13 @@ class _Held:
         self.generation = -1
         self.last = 0
         self.size = 0
-        self.index = Index.of([])
+        self.index = _EMPTY
 
     def refresh(self, tx: Tx, workspace: int, owner_id: str) -> None:
         generation, next_block = texts.get_scope(tx, workspace, owner_id)
         if texts.content_of(generation) != self.generation:
             self.generation, self.last = texts.content_of(generation), 0
-            self.index = Index.of([])
+            self.index = _EMPTY
         if next_block - 1 > self.last:
             blocks = texts.list_blocks(tx, workspace, owner_id, self.last)
             data = [data for _, data in blocks]
@@ -93,8 +96,11 @@ class Recollection:
     def _index(self, tx: Tx, workspace: int, owner_id: str) -> Index:
         """The owner's index as of this transaction. Others are dropped when they don't fit any more."""
         with self._lock:
-            held = self._held.setdefault((workspace, owner_id), _Held())
-            self._held.move_to_end((workspace, owner_id))
+            held = self._held.get((workspace, owner_id))
+            if held is None:
+                held = self._held[(workspace, owner_id)] = _Held()
+            else:
+                self._held.move_to_end((workspace, owner_id))
         with held.lock:
             held.refresh(tx, workspace, owner_id)
             index = held.index
@@ -131,10 +137,11 @@ class Recollection:
         # The index may be a moment behind: what went to another owner since is not this one's to see.
         own = conversation_store.list_owned(tx, caller.workspace, owner_id or "", {at for at, _ in places})
         messages = message_store.get_messages_at(tx, caller.workspace, [at for at in places if at[0] in own])
+        narrowed = filtered or wanted.sender_id is not None
         hits = []
         for item in ranked:
             message = messages.get((item.conversation, item.seq))
-            if message is None or not _fits(message, wanted):
+            if message is None or (narrowed and not _fits(message, wanted)):
                 continue
             hits.append(
                 Hit(
@@ -143,7 +150,7 @@ class Recollection:
                     score=item.score,
                     message_ids=(message.id,),
                     message=message,
-                    signals=dict(item.signals),
+                    signals=item.signals,
                 )
             )
         return hits[: wanted.limit]
