@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from aforesaid.errors import Invalid
 from aforesaid.importers import Broken, ImportedConversation, ImportedMessage, formats, limits, read
+from aforesaid.limits import MESSAGE_BYTES, METADATA_BYTES
 from aforesaid.model import DraftConversation
 
 JUNE_US = 1_749_551_286_658_000
@@ -173,16 +174,16 @@ def test_a_newer_version_is_reported(write: Writer) -> None:
         ({"content": "a\ud800"}, "content", "surrogate"),
         ({"content": 5}, "content", "expected text"),
         ({"content": None}, "content", "needs content"),
-        ({"content": "x" * (limits.MAX_MESSAGE_BYTES + 1)}, "content", "1,048,577 bytes"),
-        ({"content": "é" * (limits.MAX_MESSAGE_BYTES // 2 + 1)}, "content", "1,048,578 bytes"),
+        ({"content": "x" * (MESSAGE_BYTES + 1)}, "content", "1,048,577 bytes"),
+        ({"content": "é" * (MESSAGE_BYTES // 2 + 1)}, "content", "1,048,578 bytes"),
         ({"content": [{"type": "text", "text": 1}]}, "content[0].text", "expected text"),
         ({"role": "king"}, "role", "known role"),
         ({"role": ["user"]}, "role", "known role"),
         ({"created_at": "soon"}, "created_at", "not a time"),
         ({"created_at": 1e300}, "created_at", "1970"),
-        ({"id": "x" * 513}, "id", "512"),
+        ({"id": "x" * 513}, "id", "256"),
         ({"meta_data": []}, "meta_data", "object"),
-        ({"metadata": {"k": "x" * limits.MAX_METADATA_BYTES}}, "metadata", "65,5"),
+        ({"metadata": {"k": "x" * METADATA_BYTES}}, "metadata", "65,5"),
         ({"meta_data": {"k": "\ud800"}}, "meta_data", "surrogate"),
         ({"meta_data": {"k": "\0"}}, "meta_data", "NUL"),
         ({"tool_calls": ["x"]}, "tool_calls", "list of objects"),
@@ -202,8 +203,8 @@ def test_a_bad_field_is_named_and_the_rest_goes_on(write: Writer, row: Any, fiel
 
 
 def test_limits_themselves_are_allowed(write: Writer) -> None:
-    meta = {"k": "x" * (limits.MAX_METADATA_BYTES - len('{"k":""}'))}
-    largest = one(write({"id": "a", "messages": [{"content": "x" * limits.MAX_MESSAGE_BYTES, "meta_data": meta}]}))
+    meta = {"k": "x" * (METADATA_BYTES - len('{"k":""}'))}
+    largest = one(write({"id": "a", "messages": [{"content": "x" * MESSAGE_BYTES, "meta_data": meta}]}))
     assert largest.messages[0].meta_data == meta
     deep: Any = 1
     for _ in range(limits.MAX_DEPTH):
@@ -413,7 +414,7 @@ def test_a_broken_message_leaves_its_conversation(write: Writer) -> None:
         node("q", None, content="Good"),
         node("nul", "q", content="a\0"),
         node("half", "nul", content="\ud83d"),
-        node("long", "half", content="x" * (limits.MAX_MESSAGE_BYTES + 1)),
+        node("long", "half", content="x" * (MESSAGE_BYTES + 1)),
         node("role", "long", role="wizard", content="x"),
         {"text": "no node"},
         {"odd": {"message": "no message", "parent": "q"}},

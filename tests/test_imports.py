@@ -191,7 +191,7 @@ def test_broken_rows_are_told_and_the_rest_is_stored(database_url: str, write: C
         report = await bring(db, caller, path)
         assert counts(report) == (4, 0, 3, 0, 4)
         assert [(row.line, row.field) for row in report.broken_rows] == [
-            (2, "content"), (3, None), (5, "external_id"), (7, "messages[0].tags")
+            (2, "content"), (3, None), (5, "id"), (7, "messages[0].tags")
         ]  # fmt: skip
 
     in_store(database_url, run)

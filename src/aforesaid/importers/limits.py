@@ -1,22 +1,7 @@
-"""The limits of an import. Text is measured in UTF-8 bytes."""
-
-MAX_MESSAGE_BYTES = 1 << 20
-"""The content of one message."""
-
-MAX_METADATA_BYTES = 64 << 10
-"""The metadata of one message or conversation, as JSON."""
-
-MAX_PARTS_BYTES = 1 << 20
-"""The attachments of one message, as JSON; the same again for its tool calls."""
-
-MAX_ID_BYTES = 512
-"""An id, a sender, a tag: whatever names something."""
+"""The limits of reading a file. What one message or conversation may hold stands in ``aforesaid.limits``."""
 
 MAX_DEPTH = 64
 """How deep metadata, attachments and tool calls may be nested."""
-
-MAX_TAGS = 1000
-"""The tags of one message."""
 
 MAX_ROW_BYTES = 64 << 20
 """One line of JSONL, one element of an array, one document. It bounds the memory that reading takes."""

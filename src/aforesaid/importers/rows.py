@@ -9,6 +9,7 @@ import msgspec
 from aforesaid import ids
 from aforesaid.errors import Invalid
 from aforesaid.importers import limits
+from aforesaid.limits import ID_CHARACTERS, MESSAGE_BYTES, METADATA_BYTES, TAGS
 from aforesaid.model import Draft, DraftConversation, Frozen, Json
 from aforesaid.times import parse_time
 
@@ -78,7 +79,7 @@ def broken(line: int, error: Invalid, *under: str | int) -> Broken:
     return Broken(line=line, reason=error.message, field=path.lstrip(".") or None)
 
 
-def text(value: Any, *field: str | int, maximum: int = limits.MAX_MESSAGE_BYTES) -> str:
+def text(value: Any, *field: str | int, maximum: int = MESSAGE_BYTES) -> str:
     """The text, proved storable: UTF-8, no NUL, no longer than ``maximum`` bytes."""
     if not isinstance(value, str):
         raise Invalid(f"expected text, not {_kind(value)}", *field)
@@ -104,7 +105,14 @@ def name(value: Any, *field: str | int) -> str | None:
         return str(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    return text(value, *field, maximum=limits.MAX_ID_BYTES)
+    return identifier(value, *field)
+
+
+def identifier(value: Any, *field: str | int) -> str:
+    """The text that names something: no longer than names may be."""
+    if len(checked := text(value, *field)) > ID_CHARACTERS:
+        raise Invalid(f"is {len(checked):,} characters; the limit is {ID_CHARACTERS:,}", *field)
+    return checked
 
 
 def time(value: Any, *field: str | int) -> int | None:
@@ -135,7 +143,7 @@ def metadata(value: Any, *field: str | int) -> Json | None:
         return None
     if not isinstance(value, dict):
         raise Invalid(f"expected an object, not {_kind(value)}", *field)
-    _check_json(value, limits.MAX_METADATA_BYTES, field)
+    _check_json(value, METADATA_BYTES, field)
     return value
 
 
@@ -145,7 +153,7 @@ def objects(value: Any, *field: str | int) -> list[Json] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise Invalid("expected a list of objects", *field)
-    _check_json(value, limits.MAX_PARTS_BYTES, field)
+    _check_json(value, METADATA_BYTES, field)
     return value
 
 
@@ -153,9 +161,9 @@ def names(value: Any, *field: str | int) -> tuple[str, ...]:
     """The list of names (tags, collections); empty for null."""
     if value is None:
         return ()
-    if not isinstance(value, list) or len(value) > limits.MAX_TAGS:
-        raise Invalid(f"expected a list of at most {limits.MAX_TAGS} texts", *field)
-    return tuple(text(item, *field, place, maximum=limits.MAX_ID_BYTES) for place, item in enumerate(value))
+    if not isinstance(value, list) or len(value) > TAGS:
+        raise Invalid(f"expected a list of at most {TAGS} texts", *field)
+    return tuple(identifier(item, *field, place) for place, item in enumerate(value))
 
 
 def identified(draft: AnyDraft, conversation: str, place: int) -> AnyDraft:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from aforesaid.errors import Invalid
-from aforesaid.importers import limits, rows
+from aforesaid.importers import rows
 from aforesaid.importers.rows import Broken, Entry, Ignored, Read
+from aforesaid.limits import ID_CHARACTERS
 from aforesaid.model import Draft, DraftConversation, Json
 
 _ROW = frozenset({"dataset", "conversation_id", "participants", "sessions", "questions"})
@@ -54,7 +55,7 @@ def _session(session: Any, line: int, place: int, key: str, dataset: str | None,
     _note(session, _SESSION, "session", ignored)
     name = rows.name(session.get("session_id"), "session_id") or f"S{place + 1}"
     started_us = rows.time(session.get("started_at"), "started_at")
-    external_id = rows.text(f"{key}/{name}", "session_id", maximum=2 * limits.MAX_ID_BYTES)
+    external_id = rows.text(f"{key}/{name}", "session_id", maximum=8 * ID_CHARACTERS)
     drafts: list[Draft] = []
     for number, item in enumerate(session["messages"]):
         at_us = None if started_us is None else started_us + number * 1_000_000
