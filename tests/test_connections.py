@@ -112,7 +112,7 @@ def test_a_header_without_an_end_is_cut_off(running: Inside) -> None:
 
 
 def test_a_body_that_drips_is_refused(running: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "FIRST_BYTES_S", 0.3)
+    monkeypatch.setattr(bodies, "BODY_S", 0.3)
     for path, headers in (
         ("/api/v1/search", b"content-length: 1000\r\n"),
         ("/api/v1/chat/completions", b"transfer-encoding: chunked\r\n"),
@@ -135,7 +135,7 @@ def test_a_body_that_drips_is_refused(running: Inside, monkeypatch: pytest.Monke
 def test_a_body_that_comes_steadily_is_taken_however_long_it_takes(
     running: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "FIRST_BYTES_S", 0.4)
+    monkeypatch.setattr(bodies, "BODY_S", 0.4)
     body = b'{"query": "q", "user_id": "u", "x": "' + b"x" * 60_000 + b'"}'
     with connected(running) as client:
         client.sendall(post("/api/v1/search", AUTHORIZED + b"content-length: %d\r\n" % len(body)))

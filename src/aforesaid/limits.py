@@ -17,8 +17,11 @@ PAGE = 1_000
 ID_CHARACTERS = 256
 """User ids, sender ids, session ids, external ids and checksums."""
 TITLE_CHARACTERS = 255
+"""Title of a conversation."""
 SUMMARY_CHARACTERS = 20_000
+"""Summary of a conversation."""
 LABEL_CHARACTERS = 255
+"""Label of an API key."""
 QUERY_CHARACTERS = 10_000
 """A search query. A chat's question is cut to this much before it is searched for."""
 TAGS = 100
@@ -32,6 +35,7 @@ KEYS = 1_000
 LIST_ITEMS = 1_000
 """Items of a list field such as collections, permissions or addresses."""
 IDEMPOTENCY_KEY_CHARACTERS = 255
+"""An Idempotency-Key."""
 IDEMPOTENCY_KEEP_S = 24 * 3600
 """How long an answer is kept for a retry of its request."""
 IDEMPOTENT_ANSWER_BYTES = 16 << 20

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope
 from aforesaid import limits
 from aforesaid.errors import Invalid, Refused, TooLarge
 
-FIRST_BYTES_S = 20.0
+BODY_S = 20.0
 """How long a body may take whatever its size."""
 SLOWEST_BYTES_S = 16 << 10
 """After that, how fast it must come, on average, in bytes a second."""
@@ -49,7 +49,7 @@ async def read_body(scope: Scope, receive: Receive, maximum: int) -> bytes:
     size = 0
     while True:
         try:
-            async with asyncio.timeout_at(begun + FIRST_BYTES_S + size / SLOWEST_BYTES_S):
+            async with asyncio.timeout_at(begun + BODY_S + size / SLOWEST_BYTES_S):
                 message: AsgiMessage = await receive()
         except TimeoutError:
             raise TooSlow("the request body came too slowly") from None

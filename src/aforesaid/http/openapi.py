@@ -6,7 +6,6 @@ is described can't differ from what is done. Source: https://spec.openapis.org/o
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -154,7 +153,7 @@ class _Description:
         found: dict[int, Json] = {endpoint.status: self._answer(endpoint)}
         for status, kind in endpoint.gives_also:
             content = {"schema": self._schemas[kind], "example": self._samples.of(self._schemas[kind])}
-            found[status] = {"description": HTTPStatus(status).phrase, "content": {"application/json": content}}
+            found[status] = {"description": texts.PHRASES[status], "content": {"application/json": content}}
         for status, errors in refusals(dialect, endpoint).items():
             found.setdefault(status, self._refusal(dialect, status, errors))
         for response in found.values():
@@ -185,7 +184,7 @@ class _Description:
         return response
 
     def _refusal(self, dialect: Dialect, status: int, errors: Sequence[AforesaidError]) -> Json:
-        phrase = HTTPStatus(status).phrase
+        phrase = texts.PHRASES[status]
         told = dict.fromkeys(texts.ERRORS[error.code] for error in errors)
         response: Json = {"description": f"{phrase}. {' '.join(told)}".strip()}
         kind = dialect.shape(status)

@@ -15,7 +15,8 @@ Schema = dict[str, Any]
 _NOT_BLANK = r"[^\s\u001c-\u001f\u0085]|\ufeff"
 _IDENTIFIER: Schema = {"minLength": 1, "maxLength": limits.ID_CHARACTERS, "pattern": _NOT_BLANK}
 _WORD: Schema = {"minLength": 1, "maxLength": 64, "pattern": _NOT_BLANK}
-_DATE = r"(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
+_MONTH_AND_DAY = r"((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+_DATE = rf"(19[7-9]\d|2\d{{3}})-{_MONTH_AND_DAY}"
 _TIME: Schema = {
     "pattern": rf"^{_DATE}T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{{1,6}})?Z$",
     "examples": ["2025-06-10T10:28:06.658Z"],

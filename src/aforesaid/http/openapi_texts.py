@@ -62,6 +62,27 @@ ERROR_HEADERS = {
     "retry-after": {"description": "Seconds until it is worth trying again.", "schema": {"type": "string"}},
 }
 
+PHRASES = {
+    200: "OK",
+    201: "Created",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    507: "Insufficient Storage",
+}
+"""Status names as RFC 9110 has them; the standard library's differ from version to version."""
+
 ERRORS = {
     "unauthenticated": "No key, or one that is not known, not active, expired, or not for this address.",
     "forbidden": "The key is good, but not for this: it lacks the permission, or is another workspace's.",
@@ -76,6 +97,7 @@ ERRORS = {
     "unavailable": "A part can't answer now; nothing was changed.",
     "storage_full": "The disk is full: nothing was stored, reads go on.",
     "upstream_failed": "The model server refused or broke before its answer began.",
+    "stream_broken": "The model server broke off in the middle of its answer; a stream ends with an error event.",
     "internal_error": "Something went wrong on our side; the log has it under the request id.",
     "refused": "The request can't be done as it stands.",
     "misconfigured": "The settings can't work as given: the server does not start.",

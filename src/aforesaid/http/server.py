@@ -30,6 +30,7 @@ HEAD_BYTES = 32 << 10
 READ_S = 60.0
 """How long a client may take nothing of an answer that waits for it."""
 KEEP_ALIVE_S = 75
+"""How long a connection is kept between two requests."""
 
 DRAIN_BYTES = 64 << 10
 """An unread body of at most this length is taken before the answer, so that the connection can go on."""

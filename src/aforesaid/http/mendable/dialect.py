@@ -8,6 +8,7 @@ from aforesaid.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    Refused,
     StorageFull,
     TooLarge,
     TooMany,
@@ -20,6 +21,7 @@ from aforesaid.http.endpoint import Call, Reply, WrongMethod
 from aforesaid.http.mendable.wire import Keyed
 
 STATUSES: dict[type[AforesaidError], int] = {
+    Refused: 400,
     Unauthenticated: 400,
     Invalid: 400,
     TooLarge: 400,

@@ -10,6 +10,7 @@ from aforesaid.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    Refused,
     StorageFull,
     TooLarge,
     TooMany,
@@ -58,6 +59,7 @@ class OpenAIError(Frozen, frozen=True, kw_only=True):
 
 
 STATUSES: dict[type[AforesaidError], int] = {
+    Refused: 400,
     Invalid: 422,
     WrongContentType: 415,
     TooSlow: 408,
