@@ -9,7 +9,7 @@ import pytest
 
 from aforesaid.core import conversations, indexing, messages, overview
 from aforesaid.core.conversations import Change
-from aforesaid.core.recollection import Recollection, Search
+from aforesaid.core.recollection import WAITING_CHARACTERS, WAITING_MESSAGES, Recollection, Search
 from aforesaid.core.textindex import unpack
 from aforesaid.jobs import Runner
 from aforesaid.model import Caller, Draft, Job
@@ -85,7 +85,8 @@ def test_messages_become_searchable_and_say_so(database_url: str) -> None:
         assert messages.unsearchable(jobs)
         held = Recollection()
         search = Search(query="zebra", user_id="ann")
-        assert await db.read(held.hits, caller, search) == []
+        (hit,) = await db.read(held.hits, caller, search)  # what was just said is found before its job is done
+        assert hit.message_ids == (said.id,)
         assert await index_all(db) == 1
         state = await overview.get_indexing(db, caller, "ann")
         assert (state.pending, state.parked, state.failed) == (0, 1, 0)
@@ -95,6 +96,37 @@ def test_messages_become_searchable_and_say_so(database_url: str) -> None:
         (hit,) = await db.read(held.hits, caller, search)
         assert hit.message_ids == (said.id,)
         assert await index_all(db) == 0  # what is parked never blocks and is never run
+
+    in_store(database_url, run)
+
+
+def test_a_search_finds_the_newest_of_what_waits(database_url: str) -> None:
+    async def run(db: Database) -> None:
+        caller = await add_caller(db, "one")
+        home = await add_conversation(db, caller)
+        held = Recollection()
+        zebras = Search(query="zebra", user_id="ann", limit=200)
+        await add_messages(db, caller, home.number, draft("zebra, the first of all"))
+        for i in range(3):
+            await add_messages(db, caller, home.number, *(draft(f"a zebra, {i} {k}") for k in range(30)))
+        found = [str(hit.message.content) for hit in await db.read(held.hits, caller, zebras) if hit.message]
+        assert len(found) == WAITING_MESSAGES
+        assert {f"a zebra, {i} {k}" for i in (1, 2) for k in range(30)} < set(found)
+        other = await add_conversation(db, caller)
+        await add_messages(db, caller, other.number, draft("lion " * WAITING_CHARACTERS))  # too long to be waited for
+        assert await db.read(held.hits, caller, zebras) == []
+        await index_all(db)
+        assert len(await db.read(held.hits, caller, zebras)) == 91
+        # A job that failed once is left to the runner; another user's is nobody else's.
+        other = await add_conversation(db, caller)
+        await add_messages(db, caller, other.number, draft("an okapi"))
+        okapis = Search(query="okapi", user_id="ann")
+        assert await db.read(held.hits, caller, Search(query="okapi", user_id="eve")) == []
+        assert len(await db.read(held.hits, caller, okapis)) == 1
+        jobs = await db.write(job_store.claim_jobs, ["index_text"], 9, 1_000_000, 8)
+        assert len(await db.read(held.hits, caller, okapis)) == 1
+        await db.write(job_store.set_jobs_again, jobs, START_US, "broken")
+        assert await db.read(held.hits, caller, okapis) == []
 
     in_store(database_url, run)
 

@@ -189,6 +189,15 @@ def list_jobs(tx: Tx, workspace: int, *, conversation: int | None = None, limit:
     return [_job(row) for row in tx.rows(sql, *parameters)]
 
 
+def list_waiting(tx: Tx, workspace: int, owner_id: str, kind: str, limit: int) -> list[Job]:
+    """The owner's jobs of this kind that are to be done and never failed, newest first."""
+    sql = (
+        f"select {_COLUMNS} from job where workspace = ? and owner_id = ? and state in ('queued', 'running') "
+        "and kind = ? and error is null order by id desc limit ?"
+    )
+    return [_job(row) for row in tx.rows(sql, workspace, owner_id, kind, limit)]
+
+
 def next_due(tx: Tx, kinds: Iterable[str]) -> int | None:
     """When the next job of these kinds is due, in microseconds UTC."""
     wanted = list(kinds)
