@@ -46,7 +46,7 @@ _UNSAFE = re.compile(
     "|\\[(?=/?[A-Z_]{2,}\\])"
 )
 _WORD = re.compile(r"\w{3,}")
-_written = json.JSONEncoder(ensure_ascii=False).encode
+_string = json.encoder.encode_basestring
 
 
 class _Wire(msgspec.Struct):
@@ -325,14 +325,16 @@ def block_of(hits: Sequence[Hit], question: str, budget_tokens: int, most: int) 
 def _line(hit: Hit, words: set[str]) -> str:
     message = hit.message
     assert message is not None
-    record = {
-        "date": iso(message.created_us)[:16].replace("T", " "),
-        "sender": message.sender_id,
-        "role": message.role,
-        "id": message.id,
-        "text": shown_text(message.content, words),
-    }
-    return _UNSAFE.sub(_escaped, _written(record))
+    date = iso(message.created_us)[:16].replace("T", " ")
+    text = shown_text(message.content, words)
+    # JSON by hand: five known keys, strings as the library writes them, at a quarter of its price.
+    line = (
+        f'{{"date": "{date}", "sender": {_string(message.sender_id)}, "role": {_string(message.role)}, '
+        f'"id": {_string(message.id)}, "text": {_string(text)}}}'
+    )
+    if line.isascii() and not ("<" in line or ">" in line or "[" in line or "\x7f" in line):
+        return line  # the rest of what is unsafe lies beyond ASCII
+    return _UNSAFE.sub(_escaped, line)
 
 
 def _escaped(found: re.Match[str]) -> str:
