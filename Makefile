@@ -78,6 +78,7 @@ check-layers: $(DEV)
 	$(BIN)/lint-imports
 
 check-docs: $(DEV)
+	$(BIN)/python scripts/build_docs.py --check
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_docs.py
 
 bench: $(DEV)

@@ -279,6 +279,15 @@ def test_headers_that_are_odd_never_break_anything(running: Inside, value: bytes
         assert running.ask("POST", "/api/v1/conversations", {}, {name: value}).status < 500
 
 
+def test_a_user_is_the_same_in_a_header_and_in_a_body(running: Inside) -> None:
+    """Most clients send headers in UTF-8, some in Latin-1: both mean the text."""
+    for raw in ("José ☕".encode(), "José".encode("latin-1")):
+        name = "José ☕" if b"\xc3" in raw else "José"
+        answer = running.ask("POST", "/api/v1/chat/completions", chat({}), {"x-user-id": raw})
+        stored = answer.headers["x-aforesaid-conversation-id"]
+        assert running.ask("GET", f"/api/v1/conversations/{stored}").json()["user_id"] == name
+
+
 def test_no_user_id_means_everybody(running: Inside, conversation: Any) -> None:
     before = running.counts()
     for blank in ("", " ", "\t", "\u3000", "\n"):

@@ -1,5 +1,6 @@
 """The description is the truth: generated requests, right and wrong, get the answers that it promises."""
 
+import json
 import re
 import threading
 from collections import Counter
@@ -7,17 +8,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import unregister_all
 
-from tests.support.inside import API_KEY, Inside, inside
+from aforesaid.http.openapi_texts import LINKS
+from tests.support.inside import API_KEY, Answer, Inside, inside
 
 SEED = 20250610
 LEAST_CASES = 1_500
 EXAMPLES = 12
-SCENARIOS, STEPS = 60, 8
+SCENARIOS, STEPS = 60, 20
 
 # What a schema can't say: rules between fields, or that go by what is stored. 2.0 is an integer to JSON schema only.
 UNSAYABLE = re.compile(
@@ -121,3 +124,62 @@ def test_every_answer_is_one_that_the_description_promises(running: Inside, own_
     assert found.cases >= LEAST_CASES
     assert running.ask("GET", "/api/v1/auth/session").json()["user"]["id"] == own_key
     assert not {label: status for label, status in found.statuses if status >= 500}
+
+
+def test_every_link_leads_on(running: Inside) -> None:
+    """What one answer names, the operation that is linked takes: each link of the description is followed once."""
+    schema = schemathesis.openapi.from_url(
+        running.base_url + "/openapi.json", config=SchemathesisConfig.from_dict(CONFIG)
+    )
+    drawn: Any = schema.raw_schema
+    by_name = {
+        operation["operationId"]: (path, method, operation)
+        for path, methods in drawn["paths"].items()
+        for method, operation in methods.items()
+    }
+    followed = 0
+    for name, (path, method, operation) in by_name.items():
+        for status, response in operation["responses"].items():
+            for link in response.get("links", {}).values():
+                home = running.ask("POST", "/api/v1/conversations", {}).json()["id"]
+                body = request_example(operation)
+                if body and "conversation_id" in body:
+                    body["conversation_id"] = home
+                if body and "api_key" in body:
+                    body["api_key"] = API_KEY
+                from_path = path.replace("{conversation_id}", home)
+                first = running.ask(method.upper(), from_path, body, {"x-user-id": "linked"})
+                assert str(first.status) == status, f"{name}: {first}"
+                target_path, target_method, target = by_name[link["operationId"]]
+                for parameter, expression in link.get("parameters", {}).items():
+                    target_path = target_path.replace(f"{{{parameter}}}", resolved(expression, first))
+                sent = request_example(target)
+                for field, value in link.get("requestBody", {}).items():
+                    sent[field] = resolved(value, first) if str(value).startswith("$") else value
+                answer = requests.request(
+                    target_method,
+                    running.base_url + target_path,
+                    json=sent,
+                    headers={"Authorization": f"Bearer {API_KEY}"},
+                    timeout=60,
+                )
+                assert answer.status_code in (200, 201), f"{name} -> {link['operationId']}: {answer.text}"
+                schema[by_name[link["operationId"]][0]][target_method.upper()].validate_response(answer)
+                followed += 1
+    assert followed == sum(len(links) for links in LINKS.values())
+
+
+def request_example(operation: Any) -> Any:
+    """The body of the operation's own example, a copy; None where it takes none."""
+    body = operation.get("requestBody")
+    return None if body is None else json.loads(json.dumps(body["content"]["application/json"]["example"]))
+
+
+def resolved(expression: str, answer: Answer) -> str:
+    """The value that a runtime expression of a link names in an answer."""
+    if expression.startswith("$response.header."):
+        return str(answer.headers[expression.removeprefix("$response.header.")])
+    value = answer.json()
+    for step in expression.removeprefix("$response.body#/").split("/"):
+        value = value[int(step) if isinstance(value, list) else step]
+    return str(value)
