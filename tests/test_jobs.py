@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import apsw
 import pytest
 
 from aforesaid import jobs as running
@@ -19,6 +20,7 @@ from aforesaid.ids import now_us
 from aforesaid.jobs import ATTEMPTS, Runner
 from aforesaid.model import Job
 from aforesaid.store import jobs as store
+from aforesaid.store import sqlite
 from aforesaid.store.database import Database, Tx
 from tests.support.server import clean_environment
 from tests.support.stores import add_caller, in_store, opened
@@ -200,6 +202,38 @@ def test_a_store_that_does_not_answer_costs_no_attempt(database_url: str) -> Non
     in_store(database_url, run)
 
 
+def test_jobs_that_could_not_be_given_back_are_given_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes the file while jobs are running, and lets go of it again."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    path = str(tmp_path / "a.db")
+
+    async def run(db: Database) -> None:
+        other = apsw.Connection(path)
+
+        async def handler(db: Database, jobs: list[Job]) -> None:
+            if not given_back:
+                other.execute("begin immediate")
+            await db.write(store.remove_jobs, jobs)
+
+        given_back = False
+        for owner in ("ann", "ben"):
+            await db.write(add, 1, owner, 2)
+        runner = Runner(db, {"work": handler})
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await runner.run_once()
+            assert await states(db) == {"running": 4}
+        other.execute("rollback")
+        other.close()
+        given_back = True
+        assert await runner.run_once() == 4  # at once: no lease had to run out
+        assert await states(db) == {}
+
+    in_store(path, run)
+
+
 def test_a_running_runner_keeps_its_leases(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "EXTEND_S", 0.02)
 
@@ -289,6 +323,7 @@ COUNTING = """
 import asyncio, sys
 from aforesaid.jobs import Runner
 from aforesaid.store import jobs as store
+from aforesaid.store import sqlite
 from tests.support.stores import opened
 
 async def handler(db, jobs):

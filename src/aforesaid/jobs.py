@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from aforesaid.core import indexing
-from aforesaid.core.jobs import INDEX_KINDS
+from aforesaid.core.jobs import RUNNABLE
 from aforesaid.errors import Unavailable
 from aforesaid.ids import now_us
 from aforesaid.model import Job
@@ -33,7 +33,7 @@ POLL_S = 1.0
 """How often the store is looked at when nobody calls: other processes queue jobs too."""
 
 Handler = Callable[[Database, list[Job]], Awaitable[None]]
-HANDLERS: dict[str, Handler] = dict.fromkeys(INDEX_KINDS, indexing.run)
+HANDLERS: dict[str, Handler] = dict.fromkeys(RUNNABLE, indexing.run)
 
 
 class Runner:
@@ -45,6 +45,7 @@ class Runner:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._owed: list[Job] = []
         self.done = 0
         self.failed = 0
 
@@ -90,6 +91,9 @@ class Runner:
 
     async def run_once(self) -> int:
         """One batch of due jobs has been claimed and run. *Gives* how many."""
+        if self._owed:  # the store went away: those of them that were not done wait again
+            await self._db.write(store.set_jobs_again, self._owed, now_us(), None, tried=False)
+            self._owed = []
         claimed = await self._db.write(store.claim_jobs, list(self._handlers), CLAIM, int(LEASE_S * 1e6), ATTEMPTS)
         if not claimed:
             return 0
@@ -100,6 +104,9 @@ class Runner:
         try:
             for jobs in groups.values():
                 await self._run(self._handlers[jobs[0].kind], jobs)
+        except Unavailable:
+            self._owed += claimed
+            raise
         finally:
             extending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -118,7 +125,7 @@ class Runner:
             self.done += len(jobs)
         except indexing.ScopeChanged:
             await self._db.write(store.set_jobs_again, jobs, now_us(), None, tried=False)
-        except Unavailable as error:  # no fault of theirs; where it is the store, this fails too and the leases run out
+        except Unavailable as error:  # no fault of theirs
             await self._db.write(store.set_jobs_again, jobs, now_us() + int(POLL_S * 1e6), str(error), tried=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, the job is put back or set aside
             if len(jobs) > 1:  # one of them may be the bad one: each gets a run of its own

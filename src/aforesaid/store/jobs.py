@@ -176,6 +176,14 @@ def count_jobs(tx: Tx, workspace: int | None, owner_id: str | None = None) -> di
     return {(row[0], row[1]): row[2] for row in tx.rows(f"{sql} group by kind, state", *parameters)}
 
 
+def has_jobs(tx: Tx, workspace: int, owner_id: str, kind: str) -> bool:
+    """Whether jobs of this kind wait or run for the owner."""
+    sql = (
+        "select 1 from job where workspace = ? and owner_id = ? and state in ('queued', 'running') and kind = ? limit 1"
+    )
+    return tx.row(sql, workspace, owner_id, kind) is not None
+
+
 def list_jobs(tx: Tx, workspace: int, *, conversation: int | None = None, limit: int | None = None) -> list[Job]:
     """Jobs of a workspace, of one conversation where given, oldest first; all of them without ``limit``."""
     sql, parameters = f"select {_COLUMNS} from job where workspace = ?", [workspace]
@@ -187,15 +195,6 @@ def list_jobs(tx: Tx, workspace: int, *, conversation: int | None = None, limit:
         sql += " limit ?"
         parameters.append(limit)
     return [_job(row) for row in tx.rows(sql, *parameters)]
-
-
-def list_waiting(tx: Tx, workspace: int, owner_id: str, kind: str, limit: int) -> list[Job]:
-    """The owner's jobs of this kind that are to be done and never failed, newest first."""
-    sql = (
-        f"select {_COLUMNS} from job where workspace = ? and owner_id = ? and state in ('queued', 'running') "
-        "and kind = ? and error is null order by id desc limit ?"
-    )
-    return [_job(row) for row in tx.rows(sql, workspace, owner_id, kind, limit)]
 
 
 def next_due(tx: Tx, kinds: Iterable[str]) -> int | None:

@@ -6,6 +6,8 @@ loses against another one (serialisation, deadlock) runs again.
 
 import asyncio
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -20,7 +22,12 @@ from aforesaid.store.database import Clash, P, R, Row
 
 POOL_MIN = 1
 POOL_MAX = 8
-POOL_TIMEOUT_S = 5.0
+OPEN_TIMEOUT_S = 5.0
+"""How long a server may take to answer at the start."""
+POOL_TIMEOUT_S = 2.0
+"""How long a transaction waits for a connection. There is one for each thread, so it waits for a new one only."""
+DOWN_S = 0.5
+"""After nobody got a connection: how long everybody is refused at once, until one tries for all."""
 RETRIES = 3
 """How often a transaction that lost against another runs again."""
 
@@ -73,6 +80,8 @@ class PostgresDatabase:
         self.on_wake: Callable[[], None] | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._pool_max = pool_max
+        self._lock = threading.Lock()
+        self._down_until: float | None = None
         self._url = url
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             url,
@@ -89,7 +98,7 @@ class PostgresDatabase:
         self._threads = ThreadPoolExecutor(self._pool_max, thread_name_prefix="postgres")
         try:
             await asyncio.to_thread(self._try)
-            await asyncio.to_thread(self._pool.open, wait=True, timeout=POOL_TIMEOUT_S)
+            await asyncio.to_thread(self._pool.open, wait=True, timeout=OPEN_TIMEOUT_S)
         except (PoolTimeout, psycopg.Error) as error:
             reason = str(error).strip().partition("\n")[0]
             raise Unavailable(f"PostgreSQL at {self.shown} does not answer: {reason}") from error
@@ -122,9 +131,12 @@ class PostgresDatabase:
         return asyncio.get_running_loop().run_in_executor(self._threads, self._transact, fn, reading)
 
     def _transact(self, fn: Callable[[PostgresTx], R], reading: bool) -> tuple[R, bool]:
+        if not self._may_try():
+            raise Unavailable("the database does not answer")
         for attempt in range(RETRIES + 1):
             try:
                 with self._pool.connection() as connection:
+                    self._tried(answered=True)
                     # A read sees one state from its first statement to its last. A write locks first and looks
                     # second, and must see what those before it committed.
                     connection.isolation_level = IsolationLevel.REPEATABLE_READ if reading else None
@@ -139,6 +151,26 @@ class PostgresDatabase:
                 raise Clash(str(error)) from error
             except psycopg.errors.DiskFull as error:
                 raise StorageFull("the disk of the database is full: nothing was stored") from error
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            except PoolTimeout as error:
+                self._tried(answered=False)
+                raise Unavailable("the database does not answer") from error
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 raise Unavailable("the database does not answer") from error
         raise AssertionError("unreachable")
+
+    def _may_try(self) -> bool:
+        """Whether to ask for a connection: always, but while the database is down only now and then."""
+        with self._lock:
+            if self._down_until is None:
+                return True
+            now = time.monotonic()
+            if now < self._down_until:
+                return False
+            self._down_until = now + POOL_TIMEOUT_S  # this one tries, the others hear from it
+            return True
+
+    def _tried(self, *, answered: bool) -> None:
+        if answered and self._down_until is None:
+            return
+        with self._lock:
+            self._down_until = None if answered else time.monotonic() + DOWN_S
