@@ -1,17 +1,17 @@
-"""How messages become searchable: jobs packed into blocks of the text index, small blocks folded into larger ones.
+"""How messages become searchable: a few at once, many by jobs, as blocks of the text index; small blocks are folded.
 
 Jobs of one scope are done in the order in which they were queued. The packing happens outside of transactions.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aforesaid import ids
-from aforesaid.core.jobs import FORGET_TEXT, INDEX_TEXT
+from aforesaid.core.jobs import FOLD_TEXT, FORGET_TEXT, INDEX_TEXT, add_index_jobs
 from aforesaid.core.once import again
 from aforesaid.core.textblock import VERSION
 from aforesaid.core.textindex import BLOCK_MESSAGES, Entry, merge, pack, unpack, without
-from aforesaid.model import Job
+from aforesaid.model import Conversation, Job, Message
 from aforesaid.store import conversations as conversation_store
 from aforesaid.store import jobs as job_store
 from aforesaid.store import messages as message_store
@@ -22,8 +22,29 @@ TEXT_VERSION = "text_version"
 """Under this name the store knows what kind of blocks it holds."""
 SMALL_BLOCKS = 16
 """Blocks less than half full that a scope may have before they are folded together."""
+AT_ONCE_MESSAGES = 16
+"""Messages of one write that are indexed by it."""
+AT_ONCE_CHARACTERS = 8_000
+"""Their text at most: a millisecond of packing, for which other writers wait."""
 SLICE_MESSAGES = 2_000
 """Messages that are read and packed at once."""
+
+
+def add(tx: Tx, conversation: Conversation, made: Sequence[Message]) -> None:
+    """The messages are in the index when the transaction is, if they are few; else a job stands for them.
+
+    A few are packed sooner than a job for them is queued, claimed, read and removed, and then the next question finds
+    what was just said. While the owner's index has something to forget, all goes by jobs, in order.
+    """
+    few = len(made) <= AT_ONCE_MESSAGES and sum(len(message.content) for message in made) <= AT_ONCE_CHARACTERS
+    workspace, owner_id = conversation.workspace, conversation.owner_id or ""
+    if not few or job_store.has_jobs(tx, workspace, owner_id, FORGET_TEXT):
+        add_index_jobs(tx, INDEX_TEXT, conversation, made[0].seq, made[-1].seq)
+        return
+    entries = [Entry(m.conversation, m.seq, m.created_us, m.sender_id, m.role, m.content) for m in made]
+    last = texts.add_blocks(tx, workspace, owner_id, _packed(entries))
+    if last % SMALL_BLOCKS == 0:
+        job_store.add_job(tx, workspace, owner_id, FOLD_TEXT, {})
 
 
 class ScopeChanged(Exception):
@@ -43,7 +64,10 @@ async def run(db: Database, jobs: list[Job]) -> None:
             continue
         await _index(db, workspace, owner_id, together)
         together = []
-        await _remove(db, workspace, owner_id, job)
+        if job.kind == FOLD_TEXT:
+            await db.write(job_store.remove_jobs, [job])
+        else:
+            await _remove(db, workspace, owner_id, job)
     await _index(db, workspace, owner_id, together)
     await _fold(db, workspace, owner_id)
 

@@ -10,12 +10,15 @@ REINDEX_TEXT = "reindex_text"
 """The messages at ``seqs`` of ``conversation`` were changed or removed: the index follows."""
 FORGET_TEXT = "forget_text"
 """``conversation`` left the owner's store: nothing of it stays in that owner's index."""
+FOLD_TEXT = "fold_text"
+"""The owner's index has many small blocks: they become few large ones."""
 EXTRACT_MEMORIES = "extract_memories"
 """Memories are to be drawn from messages ``first`` to ``last`` of ``conversation``."""
 
 INDEX_KINDS = (INDEX_TEXT, REINDEX_TEXT, FORGET_TEXT)
-KINDS = (*INDEX_KINDS, EXTRACT_MEMORIES)
-RUNNABLE = INDEX_KINDS
+"""While a job of these waits, something is not searchable yet, or still is."""
+KINDS = (*INDEX_KINDS, FOLD_TEXT, EXTRACT_MEMORIES)
+RUNNABLE = (*INDEX_KINDS, FOLD_TEXT)
 """The kinds that a runner takes. Jobs of the others wait as ``parked`` and are shown."""
 
 

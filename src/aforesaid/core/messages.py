@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from aforesaid import ids, limits
-from aforesaid.core import checks, conversations
-from aforesaid.core.jobs import EXTRACT_MEMORIES, INDEX_KINDS, INDEX_TEXT, REINDEX_TEXT, add_index_jobs
+from aforesaid.core import checks, conversations, indexing
+from aforesaid.core.jobs import EXTRACT_MEMORIES, INDEX_KINDS, REINDEX_TEXT, add_index_jobs
 from aforesaid.errors import Invalid, NotFound, TooLarge
 from aforesaid.model import Caller, Conversation, Draft, Json, Message, Page, Stored
 from aforesaid.store import conversations as conversation_store
@@ -123,7 +123,7 @@ def add(
         next_seq = conversation.next_seq + len(made)
         active_us = now if touched_us is None else touched_us
         conversation_store.set_grown(tx, caller.workspace, conversation.number, next_seq, len(made), last_us, active_us)
-        add_index_jobs(tx, INDEX_TEXT, conversation, conversation.next_seq, next_seq - 1)
+        indexing.add(tx, conversation, made)
         if enable_memories:
             add_index_jobs(tx, EXTRACT_MEMORIES, conversation, conversation.next_seq, next_seq - 1)
     if known:
@@ -149,8 +149,13 @@ def add_batch(
     at: dict[int, Message] = {}
     created = duplicates = 0
     notes: list[Json] = []
-    # In one order for everybody, so that two batches can't each hold what the other waits for.
-    for reference, rows in sorted(by_conversation.items(), key=lambda item: conversations.number_of(item[0]) or 0):
+    # All are held before anything else is touched, in one order for everybody, so that two batches can't each hold
+    # what the other waits for.
+    in_order = sorted(by_conversation.items(), key=lambda item: conversations.number_of(item[0]) or 0)
+    if len(in_order) > 1:
+        for reference, _ in in_order:
+            conversations.resolve(tx, caller, reference, lock_us=0)
+    for reference, rows in in_order:
         drafts = [batch[i][1] for i in rows]
         stored = add(tx, caller, reference, drafts, enable_memories=enable_memories, sender_policy=sender_policy)
         at.update(zip(rows, stored.messages, strict=True))

@@ -2,7 +2,7 @@
 
 An index in memory is a copy of a scope's blocks. Each search compares its generation with the store's in the same
 transaction: new blocks are added, changed ones make it start over. So every process may keep its own, and none is
-ever behind. The newest messages whose indexing still waits are packed for the one search that needs them.
+ever behind.
 """
 
 import threading
@@ -13,13 +13,11 @@ import msgspec
 
 from aforesaid import limits
 from aforesaid.core import checks, conversations
-from aforesaid.core.jobs import INDEX_TEXT
 from aforesaid.core.recall import Query, Ranked, rank
-from aforesaid.core.textindex import Entry, Index, pack
+from aforesaid.core.textindex import Index
 from aforesaid.errors import Invalid
 from aforesaid.model import Caller, Hit, Json, Message
 from aforesaid.store import conversations as conversation_store
-from aforesaid.store import jobs as job_store
 from aforesaid.store import messages as message_store
 from aforesaid.store import texts
 from aforesaid.store.database import Database, Tx
@@ -30,10 +28,6 @@ OVERHEAD_BYTES = 4096
 """What an index costs besides its arrays."""
 FILTERED_FACTOR = 10
 """How many times the asked hits are ranked when a filter is applied to the messages themselves."""
-WAITING_MESSAGES = 64
-"""The newest messages that a search finds although their indexing still waits."""
-WAITING_CHARACTERS = 50_000
-"""Of them at most so much text is read: the search waits for it."""
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +91,6 @@ class Recollection:
     ) -> list[Ranked]:
         """The best places in the owner's store, best first. Runs inside a read."""
         index = self._index(tx, workspace, owner_id)
-        if waiting := _waiting(tx, workspace, owner_id):
-            index = index.extended([pack(waiting)])
         return rank(index, query, limit, exclude)
 
     def _index(self, tx: Tx, workspace: int, owner_id: str) -> Index:
@@ -162,29 +154,6 @@ class Recollection:
                 )
             )
         return hits[: wanted.limit]
-
-
-def _waiting(tx: Tx, workspace: int, owner_id: str) -> list[Entry]:
-    """The newest messages that the index doesn't hold yet: what was just said is found by the next question.
-
-    *Cost*: one look at the jobs; where some wait, 35 µs a message of usual length.
-    """
-    entries: list[Entry] = []
-    characters = 0
-    for job in job_store.list_waiting(tx, workspace, owner_id, INDEX_TEXT, WAITING_MESSAGES):
-        conversation, last = job.payload["conversation"], job.payload["last"]
-        first = max(job.payload["first"], last - (WAITING_MESSAGES - len(entries)) + 1)
-        found = conversation_store.get_conversation(tx, workspace, conversation)
-        if found is None or (found.owner_id or "") != owner_id:
-            continue
-        for entry in reversed(message_store.list_entries(tx, workspace, conversation, first, last, Entry)):
-            characters += len(entry.content)
-            if characters > WAITING_CHARACTERS:
-                return entries[::-1]
-            entries.append(entry)
-        if len(entries) >= WAITING_MESSAGES:
-            break
-    return entries[::-1]
 
 
 def _fits(message: Message, wanted: Search) -> bool:
