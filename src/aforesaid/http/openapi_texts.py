@@ -10,15 +10,15 @@ from aforesaid.http.endpoint import Access, Dialect, Endpoint
 SUMMARY = "Conversations, and completions that remember them."
 
 ABOUT = f"""\
-One server, two dialects over one store. Under `/api/v1` stands the conversations API with OpenAI-compatible chat
-completions; under `/v1`, `/v0` and without a prefix the grounded-chat API whose ids are integers. A conversation made
-in one is the same conversation in the other.
+One server, two dialects over one store. Under `/api/v1` stands the Mielto API: conversations, messages and
+OpenAI-compatible chat completions; under `/v1`, `/v0` and without a prefix the Mendable API, whose ids are integers.
+A conversation made in one is the same conversation in the other.
 
-**Keys.** `Authorization: Bearer <key>` or `x-api-key: <key>`; the grounded-chat API also takes `api_key` or
+**Keys.** `Authorization: Bearer <key>` or `x-api-key: <key>`; the Mendable API also takes `api_key` or
 `anon_key` in the body. Secret keys are for servers, anon keys for browsers.
 
 **Errors** come in the form of their dialect: a `detail` under `/api/v1`, OpenAI's `error` object for completions and
-models, one line of text in the grounded-chat API. What is not there and what is not yours look the same: 404.
+models, one line of text in the Mendable API. What is not there and what is not yours look the same: 404.
 A request that is refused has changed nothing.
 
 **Limits.** Message {limits.MESSAGE_BYTES >> 20} MiB, {limits.REQUEST_MESSAGES:,} messages a request, body

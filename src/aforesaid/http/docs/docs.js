@@ -38,7 +38,7 @@ function inline(text) {
 }
 
 function coloured(text) {
-  const pieces = text.split(/("(?:[^"\\]|\\.)*"(?=\s*:)|"(?:[^"\\]|\\.)*"|\b-?\d+(?:\.\d+)?(?:e[+-]?\d+)?\b|\b(?:true|false|null)\b)/i);
+  const pieces = text.split(/("(?:[^"\\]|\\.)*"(?=\s*:)|"(?:[^"\\]|\\.)*"|(?<![\w./:-])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.:])|\b(?:true|false|null)\b)/i);
   return pieces.map((piece, place) => {
     if (place % 2 === 0) return piece;
     if (piece.startsWith('"')) return /^\s*:/.test(pieces[place + 1] || "") ? piece : el("span", { class: "s" }, piece);
@@ -161,12 +161,17 @@ function form(operation) {
   const inputs = [];
   const rows = ["path", "query", "header"].flatMap((place) => parametersOf(operation, place).map((parameter) => {
     const input = el("input", { id: `in-${parameter.name}`, placeholder: placeholderOf(parameter), spellcheck: "false", autocomplete: "off" });
+    // What an example sends is seen to be sent; only a path has to have something.
+    if (parameter.name === "x-user-id" && parameter.example !== undefined) input.value = parameter.example;
     inputs.push({ parameter, input });
     return [el("label", { for: input.id, title: parameter.description }, parameter.name), input];
   }));
   const content = operation.requestBody && operation.requestBody.content["application/json"];
   const body = content ? el("textarea", { spellcheck: "false", "aria-label": "Body" }) : undefined;
-  if (body) body.value = JSON.stringify(content.example, null, 2);
+  if (body) {
+    body.value = JSON.stringify(content.example, null, 2);
+    body.rows = Math.min(24, body.value.split("\n").length + 1);
+  }
   return { inputs, body, view: [rows.length ? el("div", { class: "form" }, rows) : "", body || ""] };
 }
 
