@@ -23,6 +23,7 @@ REMEMBERED_SHOWN = 5
 REMEMBERED_CHARACTERS = 100
 """Of each remembered message that is shown under an answer."""
 LEAVE = ("/quit", "/exit", "/q")
+HELP = ("/help", "/h", "/?", "?", "help")
 
 
 def chat(
@@ -71,6 +72,8 @@ def chat(
 
 def _asked(user_id: str, person: bool) -> str | None:
     """The next question, or None at the end."""
+    from aforesaid.cli import terminal
+
     while True:
         try:
             line = input(f"\n{user_id}> ") if person else sys.stdin.readline()
@@ -82,7 +85,9 @@ def _asked(user_id: str, person: bool) -> str | None:
         line = line.strip()
         if line in LEAVE:
             return None
-        if line:
+        if person and line in HELP:
+            terminal.note("/quit leaves; everything else is said.")
+        elif line:
             return line
 
 
