@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import sys
@@ -74,7 +75,9 @@ def bound(host: str, port: int) -> socket.socket:
             made.bind((host, port))
             on_failure.pop_all()
     except OSError as error:
-        raise Misconfigured(f"can't listen on {host}:{port}: {error.strerror}; try --port", setting="port") from None
+        wrong = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
+        told = f"can't listen on {host}:{port}: {error.strerror}; try --{wrong}"
+        raise Misconfigured(told, setting=wrong) from None
     made.set_inheritable(True)
     return made
 
