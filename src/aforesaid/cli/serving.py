@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
+import os
 import signal
 import socket
 import sys
@@ -19,6 +21,7 @@ from aforesaid.http.server import KEEP_ALIVE_S, Protocol
 from aforesaid.settings import Settings, load
 
 BACKLOG = 2048
+_M_ARENA_MAX = -8
 
 
 class Process:
@@ -45,8 +48,20 @@ class Factory:
 
     def __call__(self) -> ASGIApp:
         # No signal is touched here: uvicorn's own handlers are in place when it asks for the application.
+        share_one_heap()
         log_to_stderr(self._settings.log_level)
         return Process(self._settings)
+
+
+def share_one_heap() -> None:
+    """The threads to come allocate from one heap, unless the environment says how many there may be.
+
+    With glibc each would have its own and keep there what its largest piece of work needed: a tenth of the process.
+    *Source*: mallopt(3).
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ and sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def quiet_signals() -> None:
@@ -105,6 +120,7 @@ def show(app: App, address: str, workers: int) -> None:
 
 def run(*, host: str | None, port: int | None, data: str | None, workers: int | None) -> None:
     """The server runs until a signal ends it."""
+    share_one_heap()
     settings = load(host=host, port=port, data=data, workers=workers).settings
     log_to_stderr(settings.log_level)
     listening = bound(settings.host, settings.port)
