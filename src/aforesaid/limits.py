@@ -38,5 +38,3 @@ IDEMPOTENCY_KEY_CHARACTERS = 255
 """An Idempotency-Key."""
 IDEMPOTENCY_KEEP_S = 24 * 3600
 """How long an answer is kept for a retry of its request."""
-IDEMPOTENT_ANSWER_BYTES = 16 << 20
-"""The largest answer that is kept for retries, before compression."""
