@@ -346,7 +346,7 @@ def test_an_abandoned_iteration_closes_the_connection(upstream: Scripted) -> Non
             stream = (await running.open(request())).events()
             async for _ in stream:
                 break
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert await asyncio.to_thread(upstream.chats[0].wait) is not None
 
     asyncio.run(run())

@@ -20,7 +20,7 @@ _MILLIS_BELOW = _SECONDS_BELOW * 1000
 _LONGEST_TEXT = 64
 
 
-def parse_time(value: str | int | float, *field: str | int) -> int:
+def parse_time(value: object, *field: str | int) -> int:
     """The microseconds UTC of a time as clients write it.
 
     *Takes*: ISO 8601 text, or a number (also as text of nine digits or more) since 1970: seconds below 10^11,
