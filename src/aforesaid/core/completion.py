@@ -346,9 +346,10 @@ def _recall(tx: Tx, services: Services, caller: Caller, asked: Asked, wanted: bo
     if not wanted or not question:
         return located, []
     assert asked.user_id is not None
-    search = recollection.Search(
-        query=question, user_id=asked.user_id, limit=services.options.recall_items * 2, asked_us=ids.now_us()
-    )
+    # What the request itself says may be among the hits and is left out of them again.
+    most = services.options.recall_items
+    limit = most + min(len(asked.turns), most)
+    search = recollection.Search(query=question, user_id=asked.user_id, limit=limit, asked_us=ids.now_us())
     if is_overview(question):
         hits = recollection.recent(tx, caller.workspace, asked.user_id, RECENT_ITEMS)
     else:

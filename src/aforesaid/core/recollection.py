@@ -17,7 +17,6 @@ from aforesaid.core.recall import Query, Ranked, rank
 from aforesaid.core.textindex import Index
 from aforesaid.errors import Invalid
 from aforesaid.model import Caller, Hit, Json, Message
-from aforesaid.store import conversations as conversation_store
 from aforesaid.store import messages as message_store
 from aforesaid.store import texts
 from aforesaid.store.database import Database, Tx
@@ -77,6 +76,7 @@ class Recollection:
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._held: OrderedDict[tuple[int, str], _Held] = OrderedDict()
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._cache_bytes = cache_bytes
         self._size = 0
 
@@ -90,8 +90,8 @@ class Recollection:
         exclude: set[tuple[int, int]] | None = None,
     ) -> list[Ranked]:
         """The best places in the owner's store, best first. Runs inside a read."""
-        index = self._index(tx, workspace, owner_id)
-        return rank(index, query, limit, exclude)
+        with self._turn:
+            return rank(self._index(tx, workspace, owner_id), query, limit, exclude)
 
     def _index(self, tx: Tx, workspace: int, owner_id: str) -> Index:
         """The owner's index as of this transaction. Others are dropped when they don't fit any more."""
@@ -135,8 +135,7 @@ class Recollection:
         ranked = self.rank(tx, caller.workspace, owner_id or "", query, depth, exclude)
         places = [(item.conversation, item.seq) for item in ranked]
         # The index may be a moment behind: what went to another owner since is not this one's to see.
-        own = conversation_store.list_owned(tx, caller.workspace, owner_id or "", {at for at, _ in places})
-        messages = message_store.get_messages_at(tx, caller.workspace, [at for at in places if at[0] in own])
+        messages = message_store.get_messages_at(tx, caller.workspace, places, owner_id=owner_id or "")
         narrowed = filtered or wanted.sender_id is not None
         hits = []
         for item in ranked:

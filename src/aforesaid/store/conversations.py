@@ -1,6 +1,5 @@
 """Conversations and their participants."""
 
-from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -111,16 +110,6 @@ def get_conversations(tx: Tx, workspace: int, numbers: list[int]) -> dict[int, C
     for part in slices(numbers):
         sql = f"select {_COLUMNS} from conversation where workspace = ? and number in ({marks(len(part))})"
         out.update({row[1]: _conversation(row) for row in tx.rows(sql, workspace, *part)})
-    return out
-
-
-def list_owned(tx: Tx, workspace: int, owner_id: str, numbers: Collection[int]) -> set[int]:
-    """Those of the numbered conversations that are the owner's."""
-    # The owner is compared here: told to the database, it would walk through all conversations of the owner.
-    out: set[int] = set()
-    for part in slices(list(numbers)):
-        sql = f"select number, owner_id from conversation where workspace = ? and number in ({marks(len(part))})"
-        out.update(row[0] for row in tx.rows(sql, workspace, *part) if row[1] == owner_id)
     return out
 
 

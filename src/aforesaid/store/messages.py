@@ -119,19 +119,23 @@ def get_message(tx: Tx, workspace: int, number: int) -> Message | None:
     return _message(row) if row else None
 
 
-def get_messages_at(tx: Tx, workspace: int, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Message]:
-    """Those of the (conversation, seq) places that hold a message."""
+def get_messages_at(
+    tx: Tx, workspace: int, places: Iterable[tuple[int, int]], *, owner_id: str | None = None
+) -> dict[tuple[int, int], Message]:
+    """Those of the (conversation, seq) places that hold a message, of this owner's conversations where one is given."""
     out = {}
     for part in slices(list(places), LIST_MAX // 2):
         # The last place stands there again until the list has one of few lengths: so few statements are prepared.
         size = 1 << (len(part) - 1).bit_length()
         padded = [*part, *[part[-1]] * (size - len(part))]
         sql = (
-            f"select {_COLUMNS}, c.id {_FROM} where m.workspace = ? "
+            f"select {_COLUMNS}, c.id, c.owner_id {_FROM} where m.workspace = ? "
             f"and (m.conversation, m.seq) in (values {','.join(['(?,?)'] * size)})"
         )
-        rows = tx.rows(sql, workspace, *[value for place in padded for value in place])
-        out.update({(row[1], row[2]): _message(row) for row in rows})
+        # The owner is compared here: told to the database, it would walk through all conversations of the owner.
+        for row in tx.rows(sql, workspace, *[value for place in padded for value in place]):
+            if owner_id is None or row[21] == owner_id:
+                out[(row[1], row[2])] = _message(row)
     return out
 
 
