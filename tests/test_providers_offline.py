@@ -150,6 +150,18 @@ def test_summaries() -> None:
     assert said("Summarize this conversation.").kind == "nothing"
 
 
+def test_a_short_conversation_is_summed_up_whole() -> None:
+    turns = (("user", "message"), ("assistant", "message body"), ("user", "How are you?"), ("assistant", "Fine!"))
+    told = said("Summarize this conversation.", turns=turns).text
+    assert told.splitlines() == [
+        "This is what was said:",
+        "- you: “message”",
+        "- the assistant: “message body”",
+        "- you: “How are you?”",
+        "- the assistant: “Fine!”",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

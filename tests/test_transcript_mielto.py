@@ -60,7 +60,7 @@ async def quickstart(ask: Ask) -> None:
     assert message["sender_id"] == "your-user-id"
     assert message["message_type"] == "text"
 
-    # Several, with memories wanted. A shell turns the page's \\' into '.
+    # Several, with memories wanted.
     several = {
         "conversation_id": conversation,
         "content": [
@@ -76,9 +76,11 @@ async def quickstart(ask: Ask) -> None:
     assert [row["content"] for row in two.json] == ["Hello, how are you?", "I'm doing well, thank you!"]
     assert two.json[1]["sender_id"] == "user_or_agent_id"
 
-    # The same with the other header
-    other = await ask("POST", "/api/v1/messages", by_key, json.dumps({**several, "enable_memories": False}).encode())
+    # The same with the other header, and the apostrophe as the page prints it for a shell
+    printed = json.dumps({**several, "enable_memories": False}).replace("I'm", "I\\'m").encode()
+    other = await ask("POST", "/api/v1/messages", by_key, printed)
     assert other.status == 201
+    assert other.json[1]["content"] == "I'm doing well, thank you!"
 
     # The import, in the content field, twice
     history = await ask("POST", "/api/v1/conversations", bearer, b'{"user_id":"your-user-id","title":"History"}')

@@ -21,6 +21,8 @@ from aforesaid.http.server import KEEP_ALIVE_S, Protocol
 from aforesaid.settings import Settings, load
 
 BACKLOG = 2048
+SHORT_KEY = 16
+"""A secret key of fewer characters than this is pointed at: our own have 46."""
 _M_ARENA_MAX = -8
 
 
@@ -111,6 +113,9 @@ def show(app: App, address: str, workers: int) -> None:
             print(f"  {kind} key ({use}): {secret}", flush=True)
     for kind in sorted(first.registered):
         print(f"  {kind} key: the one given by AFORESAID_{'API' if kind == 'secret' else 'ANON'}_KEY", flush=True)
+        given = settings.api_key if kind == "secret" else settings.anon_key
+        if kind == "secret" and len(given or "") < SHORT_KEY:
+            print(f"  warning: it has fewer than {SHORT_KEY} characters and could be guessed", flush=True)
     print(f"\n  store: {store}", flush=True)
     print(f"  model: {app.chat.describe()}", flush=True)
     if workers > 1:

@@ -16,6 +16,7 @@ from aforesaid import ids
 from aforesaid.core import recollection, threads
 from aforesaid.core.asking import Asked, Block, block_of, composed, stored_text
 from aforesaid.core.conversations import resolve
+from aforesaid.core.jobs import INDEX_TEXT
 from aforesaid.core.once import again
 from aforesaid.core.services import Services
 from aforesaid.core.threads import Located, Spoken
@@ -26,9 +27,12 @@ from aforesaid.providers.sse import Answer, Choice, Collector, done_at
 from aforesaid.store import messages as message_store
 from aforesaid.store import turns as turn_store
 from aforesaid.store.database import Database, Tx
+from aforesaid.store.jobs import has_jobs
 
 log = logging.getLogger("aforesaid.completion")
 
+CATCH_UP_S = 0.005
+"""How often it is looked whether what the user just brought is indexed: for half of the recall budget."""
 RECENT_ITEMS = 12
 """Messages recalled when a question asks for an overview rather than for something."""
 STORE_WAIT_S = 5.0
@@ -313,8 +317,9 @@ async def recall(services: Services, caller: Caller, asked: Asked) -> Recalled:
     located: Located | None = None
     hits: list[Hit] = []
     try:
-        async with asyncio.timeout(services.options.recall_budget_s if wanted else LOCATE_S):
-            located, hits = await services.db.read(_recall, services, caller, asked, wanted)
+        budget_s = services.options.recall_budget_s
+        async with asyncio.timeout(budget_s if wanted else LOCATE_S):
+            located, hits = await _found(services, caller, asked, wanted, begun + budget_s / 2)
     except TimeoutError:
         skipped = "timeout"
         located = await _named(services, caller, asked)
@@ -329,6 +334,18 @@ async def recall(services: Services, caller: Caller, asked: Asked) -> Recalled:
     return Recalled(hits=hits, located=located, skipped=skipped, ms=(time.perf_counter() - begun) * 1000)
 
 
+async def _found(
+    services: Services, caller: Caller, asked: Asked, wanted: bool, until: float
+) -> tuple[Located, list[Hit]]:
+    """Where the request stands and what fits it. What the user just brought is waited for, but not after ``until``."""
+    while True:
+        patient = wanted and time.perf_counter() + CATCH_UP_S < until
+        found = await services.db.read(_recall, services, caller, asked, wanted, patient)
+        if found is not None:
+            return found
+        await asyncio.sleep(CATCH_UP_S)
+
+
 async def _named(services: Services, caller: Caller, asked: Asked) -> Located | None:
     """The conversation that the request names: one that is not there is an error, however busy the store."""
     if asked.conversation_id is None:
@@ -340,7 +357,12 @@ async def _named(services: Services, caller: Caller, asked: Asked) -> Located | 
         raise Unavailable("the store is too busy to look for the conversation") from None
 
 
-def _recall(tx: Tx, services: Services, caller: Caller, asked: Asked, wanted: bool) -> tuple[Located, list[Hit]]:
+def _recall(
+    tx: Tx, services: Services, caller: Caller, asked: Asked, wanted: bool, patient: bool
+) -> tuple[Located, list[Hit]] | None:
+    """What was found; with ``patient``, None while messages of the user wait to be indexed."""
+    if patient and has_jobs(tx, caller.workspace, asked.user_id or "", INDEX_TEXT):
+        return None
     located = threads.locate(tx, caller, asked)
     question = asked.question.strip()
     if not wanted or not question:

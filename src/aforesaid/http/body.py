@@ -24,6 +24,7 @@ LENGTH_DIGITS = 15
 _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$([^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
 # Possessive: an unclosed string is passed over in one go, not once for each quotation mark in it.
 _TRAILING_COMMA = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|,(?=\s*+[}\]])', re.DOTALL)
 
@@ -104,6 +105,13 @@ def without_trailing_commas(raw: bytes) -> bytes:
     return _TRAILING_COMMA.sub(lambda found: b"" if found[0] == b"," else found[0], raw)
 
 
+def without_shell_quotes(raw: bytes) -> bytes:
+    """The JSON text with each ``\\'`` as a mere ``'``: a printed command has them, and JSON knows no such escape."""
+    if b"\\'" not in raw:
+        return raw
+    return _ESCAPE.sub(lambda found: b"'" if found[0] == b"\\'" else found[0], raw)
+
+
 def decode(raw: bytes, decoder: "msgspec.json.Decoder[Any]", *, lenient: bool = False) -> Any:
     """The body as the decoder's type. *Raises* ``Invalid`` naming the field, ``MalformedJson``."""
     if not raw or raw.isspace():
@@ -113,10 +121,11 @@ def decode(raw: bytes, decoder: "msgspec.json.Decoder[Any]", *, lenient: bool = 
     except msgspec.ValidationError as error:
         raise refusal(str(error), "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        trimmed = without_trailing_commas(raw) if lenient else raw
-        if len(trimmed) == len(raw):
+        mended = without_shell_quotes(raw)
+        mended = without_trailing_commas(mended) if lenient else mended
+        if len(mended) == len(raw):
             raise MalformedJson(f"malformed JSON: {error}") from None
-        return decode(trimmed, decoder)
+        return decode(mended, decoder)
     except RecursionError:
         raise MalformedJson("the body is nested too deeply") from None
     check_json(raw)

@@ -318,6 +318,9 @@ def _summary(question: str, said: list[_Said], reader: Reader) -> Reply:
     chosen = turns if not about_me and len(turns) > 1 else said
     if about_me:
         chosen = [one for one in chosen if one.role == "user"] or chosen
+    spoken = [one for one in chosen if one.text.strip()]
+    if not about_me and 0 < len(spoken) <= MAX_SUMMARY:  # so few that nothing need be left out
+        return _told(spoken, [_cut(one.text, sentences(one.text)[:1] or [one.text], 0, []) for one in spoken], about_me)
     sized: list[tuple[_Said, str, set[str]]] = []
     for one in chosen:
         for text in sentences(one.text)[: max(1, MAX_SENTENCES - len(sized))]:
@@ -330,11 +333,17 @@ def _summary(question: str, said: list[_Said], reader: Reader) -> Reply:
     for _, _, terms in sized:
         for term in terms:
             frequency[term] = frequency.get(term, 0) + 1
-    picked = _fullest(sized, frequency)
-    # In the order of time; turns of this request come after what was recalled, in their own order.
-    later = max((one.created_us or 0 for one, _, _ in sized), default=0) + 1
-    picked.sort(key=lambda at: (sized[at][0].created_us if sized[at][0].created_us is not None else later, at))
-    quotes = tuple(_as_quote(sized[at][0], _cut(sized[at][1], [sized[at][1]], 0, [])) for at in picked)
+    picked = sorted(_fullest(sized, frequency))
+    texts = [_cut(sized[at][1], [sized[at][1]], 0, []) for at in picked]
+    return _told([sized[at][0] for at in picked], texts, about_me)
+
+
+def _told(said: list[_Said], texts: list[str], about_me: bool) -> Reply:
+    """The texts in the order of time, each with date and speaker; turns of this request come last, in their order."""
+    later = max((one.created_us or 0 for one in said), default=0) + 1
+    times = [later if one.created_us is None else one.created_us for one in said]
+    order = sorted(range(len(said)), key=times.__getitem__)
+    quotes = tuple(_as_quote(said[at], texts[at]) for at in order)
     lead = "This is what I remember about you:" if about_me else "This is what was said:"
     lines = []
     for quote in quotes:
