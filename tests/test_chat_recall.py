@@ -268,10 +268,11 @@ def test_a_completion_does_not_wait_for_memory_beyond_its_budget(model: Upstream
             assert shown["skipped"] == "timeout"
             stored = await request("GET", f"/api/v1/conversations/{shown['conversation_id']}/messages")
             assert [message["role"] for message in stored.json["data"]] == ["user", "assistant"]
-            again = late
-            while again.headers["x-aforesaid-recall"] != "done" and len(model.chats) < 10:  # busy with others, perhaps
-                again = await request("POST", CHAT, body_of("What is the boat called?"), x_user_id="u")
-            assert again.headers["x-aforesaid-recall"] == "done"
+            for _ in range(10):  # the machine may be busy with others
+                late = await request("POST", CHAT, body_of("What is the boat called?"), x_user_id="u")
+                if late.headers["x-aforesaid-recall"] == "done":
+                    break
+            assert late.headers["x-aforesaid-recall"] == "done"
 
     asyncio.run(run())
 
