@@ -9,7 +9,6 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate
 
@@ -17,6 +16,7 @@ import apsw
 
 from aforesaid.errors import StorageFull, Unavailable
 from aforesaid.store.database import Clash, P, R, Row, settle
+from aforesaid.store.threads import Threads
 
 GROUP_MAX = 64
 """Transactions that share one commit."""
@@ -77,7 +77,7 @@ class SqliteDatabase:
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._local = threading.local()
         self._readers: list[apsw.Connection] = []
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
         self._writer: threading.Thread | None = None
 
     async def open(self) -> None:
@@ -86,7 +86,7 @@ class SqliteDatabase:
         except OSError as error:
             raise Unavailable(f"the folder {self.path.parent} can't be made: {error.strerror}") from error
         connection = await asyncio.to_thread(self._connect, CACHE_KIB)
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._pool = Threads(READERS, "read")
         self._writer = threading.Thread(target=self._write_loop, args=(connection,), name="write", daemon=True)
         self._writer.start()
 
@@ -97,7 +97,7 @@ class SqliteDatabase:
             self._work.put(None)
             await asyncio.to_thread(writer.join)
         if pool is not None:
-            await asyncio.to_thread(pool.shutdown)
+            await asyncio.to_thread(pool.stop)
         for connection in self._readers:
             connection.close()
         self._readers.clear()
@@ -114,7 +114,7 @@ class SqliteDatabase:
     async def read(self, fn: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._pool is None:
             raise Unavailable("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._read(fn, args, kwargs))
+        return await self._pool.run(lambda: self._read(fn, args, kwargs))
 
     async def backup(self, target: str) -> None:
         def copy() -> None:
