@@ -273,6 +273,11 @@ class Index:
         return _norm(self.window_terms.take(messages), self._all_windows, self.size)
 
     @cached_property
+    def longest(self) -> float:
+        """The most that ``length`` is."""
+        return float(self.length.max()) if self.size else 0.0
+
+    @cached_property
     def _all_windows(self) -> int:
         return int(self.window_terms.sum())
 
