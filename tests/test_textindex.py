@@ -177,9 +177,9 @@ def test_a_long_tail_is_sorted_in() -> None:
     long = [Entry(1, 10 + i, 0, "a", "user", "word " * 100) for i in range(TAIL_TERMS // 100)]
     for i in range(0, len(long), 41):
         index = index.extended([pack(long[i : i + 41])])
-        assert len(index._parts) == 2
+        assert index._tail.size > 0
     index = index.extended([pack(entries(41, start=5000))])
-    assert len(index._parts) == 1
+    assert index._tail.size == 0
     assert len(where(index, "cat")) == 8
 
 
@@ -194,3 +194,20 @@ def test_an_empty_index_has_no_answer() -> None:
 def test_size_is_told_and_modest() -> None:
     index = Index.of([pack(entries(1000))])
     assert 50 * 1000 < index.nbytes < 250 * 1000
+
+
+def test_indexes_that_grow_out_of_one_do_not_disturb_each_other() -> None:
+    base = [pack(entries(20, 1)), pack(entries(3, 2))]
+    cats, dogs = pack([Entry(1, 30, 9, "c", "user", "a cat")]), pack([Entry(7, 1, 9, "d", "user", "a dog, a dog")])
+    index = Index.of(base)
+    grown = [index.extended([cats]), index.extended([dogs])]
+    grown += [grown[0].extended([dogs]), grown[1].extended([cats])]
+    for one, blocks in zip(
+        [index, *grown], [base, [*base, cats], [*base, dogs], *[[*base, cats, dogs]] * 2], strict=True
+    ):
+        whole = Index.of(blocks)
+        assert one.size == whole.size
+        for word in ("cat", "dog"):
+            assert sorted(where(one, word)) == sorted(where(whole, word))
+        assert sorted(one.window_terms.tolist()) == sorted(whole.window_terms.tolist())
+        assert one.columns.senders == whole.columns.senders or one is grown[3]

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aforesaid.core.growth import Growth
 from aforesaid.core.textblock import Array, Columns
 
 WINDOW = 2  # neighbours on each side
@@ -40,39 +41,43 @@ def linked(columns: Columns, order: Array) -> Neighbours:
     return Neighbours(rows, conversation, int(dense[-1]) + 1 if size else 0)
 
 
-def appended(old: Neighbours, columns: Columns) -> Neighbours | None:
+def appended(old: Neighbours, columns: Columns, growth: Growth) -> Neighbours | None:
     """The neighbours when ``columns`` has more messages than ``old`` knows.
 
     None when they are many or one of them doesn't come behind all others of its conversation: link all anew.
-    *Cost*: 15 µs a message at 20,000.
+    *Cost*: 50 µs at 20,000, and 5 µs a message.
     """
     known, size = len(old.conversation), len(columns.seq)
     if size - known > SLOWLY:
         return None
-    rows = np.full((2 * WINDOW + 1, size), NONE, np.int32)
-    rows[:, :known] = old.rows
-    rows[0, known:] = np.arange(known, size)
-    conversation = np.append(old.conversation, np.zeros(size - known, np.int32))
-    count, last = old.conversations, dict[int, int]()
+    rows = np.empty((2 * WINDOW + 1, size), np.int32)
+    rows[:, :known], rows[0, known:], rows[1:, known:] = old.rows, np.arange(known, size), NONE
+    lasts = growth.lasts = _lasts(columns, known) if growth.lasts is None else growth.lasts
+    numbers, count = list[int](), old.conversations
     for place in range(known, size):
         number = int(columns.conversation[place])
-        before = last.get(number, NONE)
+        before = lasts.get(number, NONE)
         if before == NONE:
-            there = np.flatnonzero(columns.conversation[:known] == number)
-            before = int(there[columns.seq[there].argmax()]) if len(there) else NONE
-        if before == NONE:
-            conversation[place] = count
+            numbers.append(count)
             count += 1
         elif columns.seq[before] >= columns.seq[place]:
             return None
         else:
-            conversation[place] = conversation[before]
+            numbers.append(numbers[before - known] if before >= known else int(old.conversation[before]))
             second = int(rows[1, before])
             rows[1, place], rows[2, before] = before, place
             if second != NONE:
                 rows[3, place], rows[4, second] = second, place
-        last[number] = place
-    return Neighbours(rows, conversation, count)
+        lasts[number] = place
+    return Neighbours(rows, growth.grown("number", old.conversation, np.array(numbers, np.int32)), count)
+
+
+def _lasts(columns: Columns, known: int) -> dict[int, int]:
+    """The place of the last message of each conversation, among the first so many messages."""
+    numbers = columns.conversation[:known]
+    order = np.lexsort((columns.seq[:known], numbers))
+    ends = order[np.append(numbers[order][1:] != numbers[order][:-1], True)[:known]]
+    return dict(zip(numbers[ends].tolist(), ends.tolist(), strict=True))
 
 
 def repeated(columns: Columns, order: Array) -> Array | None:
