@@ -23,6 +23,15 @@ def line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
 
 
 @pytest.fixture
+def loaves(tmp_path: Path) -> Path:
+    """More messages than are indexed by the write that stores them."""
+    file = tmp_path / "loaves.jsonl"
+    rows = [{"role": "user", "content": f"Loaf {i} rose with the starter."} for i in range(40)]
+    file.write_text(json.dumps({"id": "loaves", "messages": rows}) + "\n")
+    return file
+
+
+@pytest.fixture
 def bread(tmp_path: Path) -> Path:
     """A file of one conversation."""
     path = tmp_path / "bread.jsonl"
@@ -175,12 +184,12 @@ def test_an_import_is_searchable_at_once_and_twice_is_once(line: Line, bread: Pa
     assert (nothing.out, nothing.err) == ("", "nothing found\n")
 
 
-def test_no_index_leaves_the_jobs_to_others(line: Line, bread: Path) -> None:
-    waiting = line.ok("import", bread, "--user-id", "ada", "--no-index")
+def test_no_index_leaves_the_jobs_to_others(line: Line, loaves: Path) -> None:
+    waiting = line.ok("import", loaves, "--user-id", "ada", "--no-index")
     assert "work --drain" in waiting.err
     assert "waiting" in line.ok("search", "starter", "--user-id", "ada").err
     assert line.ok("work", "--drain", "--json").json == {"done": 1, "failed": 0}
-    assert len(line.ok("search", "starter", "--user-id", "ada", "--json").json["data"]) == 2
+    assert len(line.ok("search", "starter", "--user-id", "ada", "--limit", "50", "--json").json["data"]) == 40
 
 
 def test_broken_rows_are_shown_and_strict_makes_them_fail(line: Line, tmp_path: Path) -> None:
@@ -309,8 +318,8 @@ def test_the_doctor_is_content_with_a_healthy_store(line: Line, bread: Path) -> 
     assert set(states(line).values()) == {"ok"}
 
 
-def test_the_doctor_names_what_is_broken(line: Line, bread: Path, tmp_path: Path, upstream: Upstream) -> None:
-    line.ok("import", bread, "--user-id", "ada", "--no-index")
+def test_the_doctor_names_what_is_broken(line: Line, loaves: Path, tmp_path: Path, upstream: Upstream) -> None:
+    line.ok("import", loaves, "--user-id", "ada", "--no-index")
     database = line.data / "aforesaid.db"
     store = apsw.Connection(str(database))
     store.execute("update job set state = 'failed', error = 'Boom: it broke'")
