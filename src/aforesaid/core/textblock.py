@@ -38,6 +38,11 @@ _STANDING = re.compile(
     r"|\b(?:à partir de maintenant|dorénavant|je préfère)\b|\b(?:a partir de ahora|de ahora en adelante|prefiero)\b",
     re.IGNORECASE,
 )
+# Without one of these no text in ASCII says how something is always to be done: looked for first, as that is quicker.
+_STANDING_WORDS = (
+    "always", "never", "i ask", "from now on", "forward", "prefer", "rather",
+    "ab jetzt", "von nun an", "immer wenn", "bevorzuge", "ist lieber", "ahora", "prefiero",
+)  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -122,8 +127,16 @@ def pack(entries: Sequence[Entry]) -> bytes:
 
 def _flags(entry: Entry) -> int:
     asks = ASKS if entry.content.rstrip().endswith(_QUESTION) else 0
-    standing = entry.role == "user" and _STANDING.search(entry.content[:PASSAGE_LETTERS])
-    return asks | STANDING if standing else asks
+    return asks | STANDING if entry.role == "user" and _stands(entry.content[:PASSAGE_LETTERS]) else asks
+
+
+def _stands(text: str) -> bool:
+    """Whether the text says how something is always to be done, or what somebody prefers."""
+    if text.isascii():
+        lower = text.lower()
+        if not any(words in lower for words in _STANDING_WORDS):
+            return False
+    return _STANDING.search(text) is not None
 
 
 def _bytes(columns: Columns) -> bytes:
