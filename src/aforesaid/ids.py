@@ -22,7 +22,8 @@ CONVERSATION, MESSAGE, MEMORY, COLLECTION, CONTENT = "conv", "msg", "mem", "col"
 CHUNK, KEY, WORKSPACE, RECEIPT, USER = "chunk", "key", "wsp", "rcp", "usr"
 
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
-_VALUES = {character: place for place, character in enumerate(ALPHABET)}
+# To the digits that Python reads in base 32, and whatever is none of the alphabet to what is no digit.
+_DIGITS = bytes(b"0123456789abcdefghijklmnopqrstuv!"[ALPHABET.find(chr(code))] for code in range(256))
 
 
 def now_us() -> int:
@@ -40,11 +41,16 @@ def _spelled(value: int) -> str:
 
 
 def new_ids(prefix: str, count: int) -> list[str]:
-    """``count`` fresh ids in ascending order, none of whose numbers is 0. *Cost*: 2 µs each."""
+    """``count`` fresh ids in ascending order, none of whose numbers is 0. *Cost*: 2 µs, and 0.2 µs each."""
     # The top of the 52-bit space is left free, so that a batch never wraps round.
     low = secrets.randbelow(NUMBER_MASK - count) + 1
     high = (time.time_ns() // 1_000_000 << 28 | secrets.randbits(28)) << NUMBER_BITS
-    return [f"{prefix}_{_spelled(high | low + i)}" for i in range(count)]
+    out, top, head = list[str](), -1, ""
+    for value in range(high | low, (high | low) + count):
+        if value >> 20 != top:  # the last four characters are all that changes for a while
+            top, head = value >> 20, f"{prefix}_{_spelled(value)[:-4]}"
+        out.append(head + _PAIRS[value >> 10 & 1023] + _PAIRS[value & 1023])
+    return out
 
 
 def new_id(prefix: str) -> str:
@@ -55,25 +61,22 @@ def new_id(prefix: str) -> str:
 def number_of(public_id: str, prefix: str) -> int | None:
     """The integer spelling of an id, or None when the text is no id of that kind."""
     head, _, ulid = public_id.partition("_")
-    if head != prefix or len(ulid) != 26 or ulid[0] > "7":
+    if head != prefix or len(ulid) != 26 or ulid[0] > "7" or not ulid.isascii():
         return None
-    value = 0
-    for character in ulid:
-        place = _VALUES.get(character)
-        if place is None:
-            return None
-        value = value << 5 | place
+    try:
+        value = int(ulid.encode().translate(_DIGITS), 32)
+    except ValueError:
+        return None
     return value & NUMBER_MASK or None
 
 
 def fingerprint(*parts: str | int | None) -> bytes:
     """A 16-byte digest of the parts. Lengths are part of it, so no two lists of parts run together."""
-    digest = hashlib.sha256()
+    pieces = []
     for part in parts:
         raw = b"" if part is None else str(part).encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % (-1 if part is None else len(raw)))
-        digest.update(raw)
-    return digest.digest()[:FINGERPRINT_BYTES]
+        pieces.append(b"%d:%b" % (-1 if part is None else len(raw), raw))
+    return hashlib.sha256(b"".join(pieces)).digest()[:FINGERPRINT_BYTES]
 
 
 def chain(previous: bytes, role: str, content: str) -> bytes:
