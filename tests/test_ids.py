@@ -39,7 +39,8 @@ def test_another_kind_of_id_has_no_number() -> None:
 
 def test_no_two_lists_of_parts_have_one_fingerprint() -> None:
     lists: list[tuple[str | int | None, ...]] = [
-        (), (None,), ("",), ("a", "b"), ("ab",), ("a", "b", None), ("a", None, "b"), ("1:a", "b"), (1,), (1, None), ("\ud800",),
+        (), (None,), ("",), ("a", "b"), ("ab",), ("a", "b", None), ("a", None, "b"), ("1:a", "b"), (1,), (1, None),
+        ("\ud800",),
     ]  # fmt: skip
     assert len({ids.fingerprint(*parts) for parts in lists}) == len(lists)
     assert (
