@@ -31,8 +31,13 @@ class Api:
 
     def send(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """The body of the answer. *Raises* RuntimeError for any status but 2xx."""
-        self._connection.request(method, path, body, self._headers)
-        answer = self._connection.getresponse()
+        try:
+            self._connection.request(method, path, body, self._headers)
+            answer = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionResetError):  # it was idle for longer than it is kept
+            self._connection.close()
+            self._connection.request(method, path, body, self._headers)
+            answer = self._connection.getresponse()
         raw = answer.read()
         if answer.status // 100 != 2:
             raise RuntimeError(f"{method} {path}: {answer.status} {raw[:500]!r}")
