@@ -26,7 +26,7 @@ def line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
 def loaves(tmp_path: Path) -> Path:
     """More messages than are indexed by the write that stores them."""
     file = tmp_path / "loaves.jsonl"
-    rows = [{"role": "user", "content": f"Loaf {i} rose with the starter."} for i in range(40)]
+    rows = [{"role": "user", "content": f"Loaf {i} rose with the starter."} for i in range(150)]
     file.write_text(json.dumps({"id": "loaves", "messages": rows}) + "\n")
     return file
 
@@ -189,7 +189,7 @@ def test_no_index_leaves_the_jobs_to_others(line: Line, loaves: Path) -> None:
     assert "work --drain" in waiting.err
     assert "waiting" in line.ok("search", "starter", "--user-id", "ada").err
     assert line.ok("work", "--drain", "--json").json == {"done": 1, "failed": 0}
-    assert len(line.ok("search", "starter", "--user-id", "ada", "--limit", "50", "--json").json["data"]) == 40
+    assert len(line.ok("search", "starter", "--user-id", "ada", "--limit", "200", "--json").json["data"]) == 150
 
 
 def test_broken_rows_are_shown_and_strict_makes_them_fail(line: Line, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ TEXT_VERSION = "text_version"
 """Under this name the store knows what kind of blocks it holds."""
 SMALL_BLOCKS = 16
 """Blocks less than half full that a scope may have before they are folded together."""
-AT_ONCE_MESSAGES = 16
+AT_ONCE_MESSAGES = 128
 """Messages of one write that are indexed by it."""
-AT_ONCE_CHARACTERS = 8_000
-"""Their text at most: a millisecond of packing, for which other writers wait."""
+AT_ONCE_CHARACTERS = 64_000
+"""Their text at most: a few milliseconds of packing, for which other writers wait."""
 SLICE_MESSAGES = 2_000
 """Messages that are read and packed at once."""
 
