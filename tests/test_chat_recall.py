@@ -283,12 +283,12 @@ def test_what_was_just_brought_is_waited_for(model: Upstream, tmp_path: Path) ->
     async def run() -> None:
         async with inside(model, tmp_path) as (_, request):
             made = (await request("POST", "/api/v1/conversations", {"user_id": "u"})).json
-            rows = [{"content": f"Locker {i} holds the {i}th drum."} for i in range(40)]
+            rows = [{"content": f"Locker {i} holds the {i}th drum."} for i in range(200)]
             upload = await request("POST", "/api/v1/messages", {"conversation_id": made["id"], "content": rows})
             assert upload.status == 201
-            answer = await request("POST", CHAT, body_of("What does locker 39 hold?"), x_user_id="u")
+            answer = await request("POST", CHAT, body_of("What does locker 199 hold?"), x_user_id="u")
             assert answer.headers["x-aforesaid-recall"] == "done"
-            assert "the 39th drum" in blocks(sent(model))[0]
+            assert "the 199th drum" in blocks(sent(model))[0]
 
     asyncio.run(run())
 
@@ -301,7 +301,7 @@ def test_an_index_that_stays_behind_is_not_waited_for(model: Upstream, tmp_path:
             await request("POST", CHAT, body_of("Locker 7 holds a cello."), x_user_id="u")
             await app.runner.stop()
             made = (await request("POST", "/api/v1/conversations", {"user_id": "u"})).json
-            rows = [{"content": f"Locker {i} holds the {i}th drum."} for i in range(40)]
+            rows = [{"content": f"Locker {i} holds the {i}th drum."} for i in range(200)]
             await request("POST", "/api/v1/messages", {"conversation_id": made["id"], "content": rows})
             answer = await request("POST", CHAT, body_of("Which locker holds the cello?"), x_user_id="u")
             assert answer.status == 200
