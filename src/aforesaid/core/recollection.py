@@ -76,7 +76,6 @@ class Recollection:
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._held: OrderedDict[tuple[int, str], _Held] = OrderedDict()
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
         self._cache_bytes = cache_bytes
         self._size = 0
 
@@ -90,8 +89,8 @@ class Recollection:
         exclude: set[tuple[int, int]] | None = None,
     ) -> list[Ranked]:
         """The best places in the owner's store, best first. Runs inside a read."""
-        with self._turn:
-            return rank(self._index(tx, workspace, owner_id), query, limit, exclude)
+        index = self._index(tx, workspace, owner_id)
+        return rank(index, query, limit, exclude)
 
     def _index(self, tx: Tx, workspace: int, owner_id: str) -> Index:
         """The owner's index as of this transaction. Others are dropped when they don't fit any more."""
