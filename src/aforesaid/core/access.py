@@ -44,6 +44,7 @@ class Keyring:
         self._db = db
         self._pepper = pepper
         self._seen: OrderedDict[bytes, tuple[float, ApiKey | None]] = OrderedDict()
+        self._seal = secrets.token_bytes(32)
         self._used: dict[tuple[int, str], int] = {}
 
     def digest(self, secret: str) -> bytes:
@@ -62,7 +63,7 @@ class Keyring:
         """
         if not secret:
             raise Unauthenticated("no API key was given")
-        key = await self._key(self.digest(secret))
+        key = await self._key(secret)
         if key is None or key.status != "active" or (key.expires_us is not None and key.expires_us <= now_us()):
             raise Unauthenticated("the API key is not valid")
         if key.ip_allow and not _listed(address, key.ip_allow):
@@ -81,14 +82,16 @@ class Keyring:
             origins=key.origins,
         )
 
-    async def _key(self, digest: bytes) -> ApiKey | None:
+    async def _key(self, secret: str) -> ApiKey | None:
+        # What is remembered goes by a hash of this process's own: a quarter of the price of the stored one.
+        sealed = hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), key=self._seal, digest_size=32).digest()
         now = time.monotonic()
-        seen = self._seen.get(digest)
+        seen = self._seen.get(sealed)
         if seen is not None and now - seen[0] < CACHE_S:
             return seen[1]
-        key = await self._db.read(store.get_key_by_digest, digest)
-        self._seen[digest] = (now, key)
-        self._seen.move_to_end(digest)
+        key = await self._db.read(store.get_key_by_digest, self.digest(secret))
+        self._seen[sealed] = (now, key)
+        self._seen.move_to_end(sealed)
         while len(self._seen) > CACHE_KEYS:
             self._seen.popitem(last=False)
         return key
