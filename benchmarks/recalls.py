@@ -1,7 +1,7 @@
 """How much of the evidence recall brings back, by an evaluation program of yours on data of yours.
 
-The program is called as ``EVAL --data DATA --url URL --key KEY --ranking FILE``; what it prints is shown, and a line
-of figures ``overall ...`` or ``all ...`` in it is kept.
+The program is called as ``EVAL --data DATA --url URL --key KEY --ranking FILE``. What it prints is shown, and of that
+the table is kept whose heading holds ``R@10`` and the like.
 """
 
 import re
@@ -50,7 +50,6 @@ def table(printed: str) -> dict[str, dict[str, float]]:
             heads = words
             continue
         numbers = [float(word) for word in words if _NUMBER.fullmatch(word)]
-        if heads and len(numbers) >= 2:
-            named = heads[-len(numbers) :]
-            out[" ".join(words[: len(words) - len(numbers)])] = dict(zip(named, numbers, strict=False))
+        if heads and len(numbers) == len(words) - 1 == len(heads) - 1:
+            out[words[0]] = dict(zip(heads[1:], numbers, strict=True))
     return out

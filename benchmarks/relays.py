@@ -139,11 +139,13 @@ def _rival(process: rivals.Process) -> Target:
 
 def _round(target: Target, models: CpuClock, writer: Writer, *, quick: bool) -> Figures:
     short = _lap(target, writer, SHORT, AT_ONCE, 64 if quick else 200)
+    alone = _lap(target, writer, SHORT, 1, 32 if quick else 100)
     models.lap()
     long = _lap(target, writer, LONG, AT_ONCE, AT_ONCE * (1 if quick else 2))
     events = long["count"] * (LONG[0] + 1)
     out = {
         "request_cpu_us": short["cpu_s"] / short["count"] * 1e6,
+        "request_cpu_us_alone": alone["cpu_s"] / alone["count"] * 1e6,
         "event_cpu_us": (long["cpu_s"] - long["count"] * short["cpu_s"] / short["count"])
         / (long["count"] * (LONG[0] - SHORT[0]))
         * 1e6,
@@ -221,4 +223,8 @@ def _ratios(figures: dict[str, Figures]) -> Figures:
         for name in ("nginx", "litellm")
         if name in figures
         for what in ("request", "event")
+    } | {
+        f"{name}_request_alone": figures[name]["request_cpu_us_alone"] / ours["request_cpu_us_alone"]
+        for name in ("nginx", "litellm")
+        if name in figures
     }
