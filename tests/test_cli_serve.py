@@ -294,7 +294,7 @@ def test_work_runs_until_a_signal(server: ServerFactory, client: Client) -> None
     running = server(env={"AFORESAID_JOBS": "false"})
     web = client(running)
     made = web.ok("POST", "/api/v1/conversations", {"user_id": "ada"})
-    web.ok("POST", f"/api/v1/conversations/{made['id']}/messages", {"content": "bread " * 2000, "role": "user"})
+    web.ok("POST", f"/api/v1/conversations/{made['id']}/messages", {"content": "bread " * 20_000, "role": "user"})
     assert web.ok("GET", "/api/v1/indexing")["pending"] == 1
     worker = subprocess.Popen(
         [*command(), "work", "--json"],
